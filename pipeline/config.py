@@ -1,0 +1,457 @@
+"""One frozen tree of settings: a YAML file and `--set section.key=value`, unknown keys refused.
+
+In: a YAML file. Out: `Config`, and for each stage its `fingerprint`: the settings that decide what the
+stage produces. Fields marked `Runtime` say how or where a stage runs (workers, URLs, time-outs); they
+may change between a run and its resumption and are no part of the fingerprint.
+"""
+
+import difflib
+import os
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.records import AnswerType, Convention
+
+STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
+"""The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
+
+RUNTIME = "runtime"
+
+Positive = Annotated[int, Field(gt=0)]
+RuntimePositive = Annotated[int, Field(gt=0), RUNTIME]
+RuntimeSeconds = Annotated[float, Field(gt=0), RUNTIME]
+RuntimeStr = Annotated[str, RUNTIME]
+RuntimeCpus = Annotated[float, Field(gt=0), RUNTIME]
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Storage(Section):
+    """Where the run lives."""
+
+    root: RuntimeStr
+    """URI of the run's folder: a path, `s3://bucket/run`, `gs://bucket/run`."""
+    endpoint: Annotated[str | None, RUNTIME] = None
+    """URL of an S3 service that is not AWS (MinIO, R2, ...). Falls back to $AWS_ENDPOINT_URL."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _endpoint_from_environment(cls, values: dict[str, Any]) -> dict[str, Any]:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return {"endpoint": endpoint, **values} if endpoint else values
+
+
+class Cluster(Section):
+    """What may be asked of Ray."""
+
+    wait_s: RuntimeSeconds = 45
+    """How long a stage waits for resources the cluster does not have yet. Raise it where an autoscaler adds nodes."""
+
+
+class Price(Section):
+    """US dollars for a million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)] = 0
+    cached_prompt: Annotated[float | None, Field(ge=0)] = None
+    """Prompt tokens read from the provider's cache; the price of `prompt` where absent."""
+    completion: Annotated[float, Field(ge=0)] = 0
+    """Reasoning tokens included, as every provider bills them."""
+
+
+class Sampling(Section):
+    """How a model answers. Only what is set is sent."""
+
+    temperature: Annotated[float | None, Field(ge=0)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    max_tokens: Positive
+    """Longest answer, in the model's tokens."""
+    extra: dict[str, Any] = {}
+    """Further fields of the request body, such as `reasoning_effort` or `include_reasoning`."""
+
+
+class Endpoint(Section):
+    """A model behind an OpenAI-compatible API."""
+
+    model: str
+    """Name of the model in requests."""
+    base_url: RuntimeStr = "https://api.openai.com/v1"
+    api_key_env: RuntimeStr = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key. The key itself never stands in a config."""
+    replay: Annotated[str | None, RUNTIME] = None
+    """A file of recorded traces. Where set, the job serves them itself at `base_url` (which must be a
+    loopback address) instead of asking a provider: a rerun without paying."""
+    sampling: Sampling
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """OpenAI's reasoning models want `max_completion_tokens`."""
+    send_seed: bool = True
+    """Send the sample index as `seed`, so that samples differ and repeat. Off where a provider refuses it."""
+    price: Annotated[Price, RUNTIME] = Price()
+    max_in_flight: RuntimePositive = 256
+    """Requests under way at once, for each actor."""
+    timeout_s: RuntimeSeconds = 600
+    """Longest wait for one answer."""
+    max_attempts: RuntimePositive = 12
+    """How often one request is tried when the endpoint limits us or fails."""
+    unreachable_s: RuntimeSeconds = 60
+    """The run stops when nothing has answered for so long."""
+
+    @model_validator(mode="after")
+    def _sampling_does_not_name_the_limit_twice(self) -> "Endpoint":
+        twice = {"model", "messages", "stream", "max_tokens", "max_completion_tokens"} & set(self.sampling.extra)
+        if twice:
+            raise ValueError(f"sampling.extra holds {sorted(twice)[0]!r}, which the client sets itself: remove it")
+        return self
+
+
+class Columns(Section):
+    """Which column of a source holds what. A column name or, for `license` and `level`, null."""
+
+    problem: str = "problem"
+    answer: str | None = "answer"
+    """Null: the answer is the last `\\boxed{}` of the solution."""
+    solution: str | None = "solution"
+    level: str | None = None
+
+
+class Source(Section):
+    """One problem set: a `.jsonl`, `.csv` or `.parquet` file or folder at any URI."""
+
+    name: str
+    path: str
+    columns: Columns = Columns()
+    license: str
+    """SPDX name, or "unknown"."""
+
+
+class Curate(Section):
+    """Stage 1: which problems are kept."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    answer_types: tuple[AnswerType, ...] = ("integer", "decimal", "fraction", "percentage")
+    """Types of answer to keep (paper, section 2.3: numerical answers)."""
+
+
+class Reformat(Section):
+    """Stage 2: solutions rewritten step by step."""
+
+    min_chars: Positive = 80
+    """Shortest rewritten solution."""
+    attempts: Positive = 2
+    """How often a problem is asked before it is rejected."""
+    actors: RuntimePositive = 2
+    actor_cpus: RuntimeCpus = 1
+
+
+class Distill(Section):
+    """Stage 3: long thoughts from the teacher."""
+
+    method: Literal["distill"] = "distill"
+    keep: Positive = 1
+    """Correct traces wanted of each problem: sampling stops when they are there."""
+    max_samples: Positive = 4
+    """Most traces asked for a problem."""
+    long_thought_prompt: bool = False
+    """Ask for a long thought in words, for a teacher that hides its own (paper, section 2.2)."""
+    actors: RuntimePositive = 2
+    actor_cpus: RuntimeCpus = 1
+
+    @model_validator(mode="after")
+    def _keep_is_reachable(self) -> "Distill":
+        if self.keep > self.max_samples:
+            raise ValueError(f"keep is {self.keep}, more than max_samples, {self.max_samples}: raise max_samples")
+        return self
+
+
+class Verify(Section):
+    """Stage 4: which traces the student learns from."""
+
+    max_per_problem: Positive = 1
+    """Most correct traces of one problem; the longest thoughts are preferred."""
+    training_text: Literal["think", "response"] = "think"
+    """`think`: `<think>` reasoning `</think>` response; `response`: the response alone."""
+    actors: RuntimePositive = 2
+    actor_cpus: RuntimeCpus = 1
+
+
+class Optimization(Section):
+    """One stage of supervised fine-tuning."""
+
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises; then it falls to a tenth along a cosine."""
+    rows_per_step: Positive
+    """Packed sequences in a global batch. Must be a multiple of the number of workers."""
+    max_examples: Positive | None = None
+    """Use only so many examples (the first ones in the order of their ids)."""
+
+
+class Train(Section):
+    """Stage 5: two stages of SFT, the second from the first one's weights."""
+
+    model: str
+    """A Hugging Face model folder (any URI), a hub name, or a `.gguf` file; `package://name/file` names
+    a file inside an installed Python package."""
+    max_length: Positive
+    """Tokens in a packed sequence."""
+    on_too_long: Literal["drop", "refuse"] = "drop"
+    """What happens to an example longer than `max_length`."""
+    stage1: Optimization
+    stage2: Optimization
+    seed: int = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    zero_stage: Annotated[Literal[1, 2, 3], RUNTIME] = 2
+    offload: Annotated[bool, RUNTIME] = False
+    """Keep optimizer state and master weights in CPU memory."""
+    activation_checkpointing: Annotated[bool, RUNTIME] = False
+    micro_rows: RuntimePositive = 1
+    """Packed sequences in one forward pass."""
+    workers: RuntimePositive = 1
+    worker_cpus: RuntimeCpus = 1
+    worker_gpus: Annotated[float, Field(ge=0), RUNTIME] = 0
+    checkpoint_every: RuntimePositive = 50
+    """Steps between checkpoints: the most a crash can cost."""
+    max_failures: Annotated[int, Field(ge=0), RUNTIME] = 3
+    """How many lost workers the run survives."""
+
+    @model_validator(mode="after")
+    def _rows_divide_among_workers(self) -> "Train":
+        for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
+            if stage.rows_per_step % (self.workers * self.micro_rows):
+                raise ValueError(
+                    f"{name}.rows_per_step is {stage.rows_per_step}, no multiple of workers x micro_rows = "
+                    f"{self.workers * self.micro_rows}: change one of them"
+                )
+        return self
+
+
+class Serve(Section):
+    """Stage 6: the student behind an OpenAI-compatible HTTP endpoint."""
+
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
+    """Which models are served: `base` and the stages of `train`."""
+    max_model_len: Positive
+    """Longest prompt and answer together, in tokens."""
+    dtype: str = "bfloat16"
+    host: RuntimeStr = "127.0.0.1"
+    port: RuntimePositive = 8000
+    replicas: RuntimePositive = 1
+    """Replicas of each model."""
+    replica_cpus: RuntimeCpus = 1
+    replica_gpus: Annotated[int, Field(ge=0), RUNTIME] = 0
+    """GPUs of a replica: the tensor parallel size."""
+    models_at_once: RuntimePositive = 1
+    """Models that share the cluster at a time while `evaluate` goes through them."""
+    ready_timeout_s: RuntimeSeconds = 1800
+    """Longest wait for a model to answer after its start."""
+    engine: Annotated[dict[str, Any], RUNTIME] = {}
+    """Further vLLM engine arguments, such as `max_num_seqs`."""
+    env: Annotated[dict[str, str], RUNTIME] = {}
+    """Environment variables of the replicas."""
+
+
+class Benchmark(Section):
+    """A set of problems to evaluate on."""
+
+    name: str
+    path: str
+    columns: Columns = Columns(solution=None)
+    problems: Positive | None = None
+    """The number of rows the file must have."""
+
+
+class Evaluate(Section):
+    """Stage 7: accuracy against tokens."""
+
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
+    budgets: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Token budgets, rising. The largest is the longest answer that is generated."""
+    forced_answer_tokens: Positive = 24
+    """Tokens allowed for the answer that is asked for after a cut."""
+    samples: Positive = 1
+    """Answers to each problem."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    conventions: tuple[Convention, ...] = ("math_verify", "last_number")
+    """How an answer is read: `math_verify` grades the final answer, `last_number` the last number in the
+    text. The first one is the headline."""
+    endpoint: Annotated[Endpoint | None, RUNTIME] = None
+    """Evaluate this model instead of the run's own students."""
+    max_in_flight: RuntimePositive = 64
+    timeout_s: RuntimeSeconds = 1800
+    actors: RuntimePositive = 1
+    actor_cpus: RuntimeCpus = 1
+
+    @model_validator(mode="after")
+    def _budgets_rise(self) -> "Evaluate":
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise ValueError(f"budgets are {list(self.budgets)}: give them once each, in rising order")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples is {self.samples} at temperature 0, where all are equal: set a temperature")
+        return self
+
+
+class Report(Section):
+    """Stage 8: the report."""
+
+    title: str = "Longthought run"
+    notes: tuple[str, ...] = ()
+    """What a reader must know about the data, shown at the top."""
+    samples: Positive = 3
+    """Problems whose answers before and after are shown."""
+
+
+class Config(Section):
+    """All settings of a run, a section for each stage and for what several of them share."""
+
+    storage: Storage
+    cluster: Cluster = Cluster()
+    rewriter: Endpoint
+    """The cheap model of `reformat`."""
+    teacher: Endpoint
+    """The model of `distill`."""
+    curate: Curate
+    reformat: Reformat = Reformat()
+    distill: Distill = Distill()
+    verify: Verify = Verify()
+    train: Train
+    serve: Serve
+    evaluate: Evaluate
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _budget_fits_the_server(self) -> "Config":
+        longest = self.evaluate.budgets[-1] + self.evaluate.forced_answer_tokens
+        if self.evaluate.endpoint is None and longest >= self.serve.max_model_len:
+            raise ValueError(
+                f"the largest of evaluate.budgets and its forced answer take {longest} tokens, serve.max_model_len is "
+                f"{self.serve.max_model_len}: raise serve.max_model_len above it, with room for the prompt"
+            )
+        return self
+
+
+DECIDING_SECTIONS: dict[str, tuple[str, ...]] = {
+    "curate": ("curate", "evaluate.benchmarks"),
+    "reformat": ("rewriter", "reformat"),
+    "distill": ("teacher", "distill"),
+    "verify": ("verify",),
+    "train": ("train",),
+    "serve": ("serve",),
+    "evaluate": ("evaluate", "serve"),
+    "report": ("report",),
+}
+"""The sections that decide what a stage produces. Its inputs count beside them, by their manifests."""
+
+
+def fingerprint(config: Config, stage: str) -> dict[str, Any]:
+    """The settings that decide what a stage produces, flat: {"distill.keep": 1, ...}."""
+    flat: dict[str, Any] = {}
+    for section in DECIDING_SECTIONS[stage]:
+        node: Any = config
+        for name in section.split("."):
+            node = getattr(node, name)
+        _flatten(node, section, flat)
+    return flat
+
+
+def _flatten(node: Any, prefix: str, into: dict[str, Any]) -> None:
+    if isinstance(node, Section):
+        for name, field in type(node).model_fields.items():
+            if RUNTIME not in field.metadata:
+                _flatten(getattr(node, name), f"{prefix}.{name}", into)
+    elif isinstance(node, tuple) and any(isinstance(item, Section) for item in node):
+        for index, item in enumerate(node):
+            _flatten(item, f"{prefix}.{index}", into)
+    else:
+        into[prefix] = list(node) if isinstance(node, tuple) else node
+
+
+def load(path: str, overrides: Iterable[str] = ()) -> Config:
+    """Read a config file and apply `section.key=value` overrides, whose values are YAML.
+
+    Raises ConfigError naming the key, the value and the mending.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"config file {path!r} does not exist: give an existing YAML file, such as configs/demo.yaml")
+    try:
+        tree = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path!r} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config file {path!r} holds no sections: see configs/demo.yaml for an example")
+    for override in overrides:
+        _apply(override, tree)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _apply(override: str, tree: dict[str, Any]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+    *parents, last = key.split(".")
+    node = tree
+    for name in parents:
+        child = node.setdefault(name, {}) if isinstance(node, dict) else None
+        if isinstance(child, list) and name != parents[-1]:
+            raise ConfigError(f"--set {key}: {name!r} is a list: set it whole")
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {key}: {name!r} is no section of the config")
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: the value {text!r} is no valid YAML: quote it") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first mistake of a config, in one line."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown config key {key!r}: {hint}"
+    if first["type"] == "missing":
+        return f"config key {key!r} is missing: add it"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"config section {key or 'top level'!r}: {message}"
+    return f"config key {key!r} is {first['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The names of the settings in the section at a location of the tree."""
+    section: type[Section] = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        section = _section_in(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(found for arg in typing.get_args(annotation) if (found := _section_in_or_none(arg)))
+
+
+def _section_in_or_none(annotation: Any) -> type[Section] | None:
+    try:
+        return _section_in(annotation)
+    except StopIteration:
+        return None

@@ -1,0 +1,75 @@
+"""Every prompt, and the text a student is trained on.
+
+In: problems, solutions, traces. Out: chat messages. Shared by the stages, for the prompt a student was
+trained on must be the prompt it is asked.
+"""
+
+from pipeline.records import Message
+
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+
+LONG_THOUGHT = (
+    "Think at great length before you answer, and write down your whole inner monologue as it comes: explore, "
+    "question each step, go back where something does not fit, try another way, and check the result. Do not tidy up."
+)
+"""For a teacher that hides its reasoning (paper, section 2.2: the thought must be elicited in words)."""
+
+REWRITE = """Rewrite the solution below for a student. Work step by step, give every step in detail and its \
+reason, leave nothing out, and make it longer than the original. Do not mention that there is an original \
+solution. End with the final answer in \\boxed{{}}.
+
+Problem:
+
+{problem}
+
+Solution:
+
+{solution}
+
+The final answer is {answer}."""
+"""Paper, section 2.3: step by step, highly detailed, longer, the final answer in a box."""
+
+FORCED_ANSWER = "\n\nThe final answer is \\boxed{"
+"""Appended where a response is cut at a token budget, so that the model answers with what it knows (s1,
+section 3.1); after the end of its thought where that is open."""
+
+
+def student(problem: str) -> list[Message]:
+    """What a student is asked, in training and in evaluation."""
+    return [Message("user", f"{problem}\n\n{BOXED}")]
+
+
+def teacher(problem: str, *, long_thought: bool) -> list[Message]:
+    """What the teacher is asked."""
+    instructions = f"{LONG_THOUGHT}\n\n{BOXED}" if long_thought else BOXED
+    return [Message("user", f"{problem}\n\n{instructions}")]
+
+
+def rewrite(problem: str, solution: str, answer: str) -> list[Message]:
+    """What the model that rewrites solutions is asked."""
+    return [Message("user", REWRITE.format(problem=problem, solution=solution, answer=answer))]
+
+
+def training_text(response: str, reasoning: str | None, *, think: bool) -> str:
+    """The assistant's turn: `<think>` reasoning `</think>` response, or the response alone."""
+    if think and reasoning:
+        return f"<think>\n{reasoning.strip()}\n</think>\n\n{response.strip()}"
+    return response.strip()
+
+
+def split_thought(text: str) -> tuple[str | None, str]:
+    """The thought inside a leading `<think>` and what follows; (None, text) where there is none.
+
+    A thought that is never closed has no answer: all of it is reasoning.
+    """
+    body = text.lstrip()
+    if not body.startswith("<think>"):
+        return None, text
+    thought, closed, answer = body.removeprefix("<think>").partition("</think>")
+    return thought.strip(), answer.strip() if closed else ""
+
+
+def forced_answer(text: str) -> str:
+    """What to append to a cut response to get its answer."""
+    thinking = "<think>" in text and "</think>" not in text
+    return "\n</think>" + FORCED_ANSWER if thinking else FORCED_ANSWER

@@ -1,0 +1,260 @@
+"""Every row that crosses a stage: frozen dataclasses, and the Arrow schema of each.
+
+In: nothing. Out: the record types, `arrow_schema`, `to_table`, `from_table` and the ids.
+Reading and writing files is left to `storage`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import types
+import typing
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+AnswerType = Literal["integer", "decimal", "fraction", "percentage", "expression", "tuple", "choice", "text"]
+Method = Literal["rewrite", "distill", "tree_search", "debate", "human"]
+TraceStatus = Literal["ok", "truncated", "refused", "failed"]
+VerdictName = Literal["correct", "incorrect", "unparsable", "timeout"]
+GraderName = Literal["symbolic", "judge"]
+TrainStage = Literal["stage1", "stage2"]
+Curve = Literal["natural", "budget_forced"]
+Convention = Literal["math_verify", "last_number"]
+
+RejectReason = Literal[
+    # curate
+    "malformed_row", "needs_image", "proof", "no_answer", "non_numeric", "duplicate", "contaminated",
+    # reformat, distill: the last answer of the model was ...
+    "request_failed", "refused", "truncated", "wrong_answer", "no_final_answer", "too_short", "timeout",
+    # verify
+    "not_selected",
+    # train
+    "too_long",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem with a labelled answer. `problem_id` is the hash of the normalised text."""
+
+    problem_id: str
+    problem: str
+    answer: str
+    answer_type: AnswerType
+    solution: str | None
+    source: str
+    license: str
+    level: str | None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A dropped row: `row` is the row itself as JSON, `row_id` its id (or its place in the source)."""
+
+    row_id: str
+    stage: str
+    reason: RejectReason
+    detail: str
+    row: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One paid answer of a teacher. `cost_usd` is priced by the config's table, `latency_s` in seconds.
+
+    `reasoning` is the long thought where the provider sends it apart from the answer, and the text
+    inside `<think>` where it does not. `error` explains a status other than `ok`.
+    """
+
+    trace_id: str
+    request_id: str
+    problem_id: str
+    sample_index: int
+    method: Method
+    prompt: str
+    response: str
+    reasoning: str | None
+    status: TraceStatus
+    error: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    latency_s: float
+    model: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A grade, keyed by (`trace_id`, `grader`). `matched_by` names the rule that decided."""
+
+    trace_id: str
+    grader: GraderName
+    verdict: VerdictName
+    extracted: str | None
+    matched_by: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training conversation in the Hugging Face `messages` convention."""
+
+    example_id: str
+    stage: TrainStage
+    problem_id: str
+    trace_id: str
+    messages: list[Message]
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """Several examples in one sequence. All lists have the same length, at most the sequence length.
+
+    `position_ids` restart at 0 with each example, which is what keeps attention inside it.
+    `labels` is the token to predict *from* each position (already shifted), or -100.
+    """
+
+    input_ids: list[int]
+    position_ids: list[int]
+    labels: list[int]
+    target_tokens: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step of training. `loss` is the mean over the target tokens of the global batch."""
+
+    stage: TrainStage
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    target_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer of an evaluated model. `tokens` and `prompt_tokens` are ids of the model's own
+    tokenizer, empty where the endpoint does not return them (then it cannot be cut at a budget)."""
+
+    generation_id: str
+    model: str
+    benchmark: str
+    problem_id: str
+    sample_index: int
+    problem: str
+    answer: str
+    response: str
+    status: TraceStatus
+    error: str | None
+    prompt_tokens: list[int]
+    tokens: list[int]
+    completion_tokens: int
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A generation graded at one token budget under one convention.
+
+    `tokens` counts what the answer cost at this budget, the forced answer included. `truncated`: the
+    response had not ended at the budget. `forced`: the answer was asked for after the cut.
+    """
+
+    generation_id: str
+    model: str
+    benchmark: str
+    problem_id: str
+    sample_index: int
+    curve: Curve
+    budget: int
+    convention: Convention
+    verdict: VerdictName
+    extracted: str | None
+    tokens: int
+    truncated: bool
+    forced: bool
+
+
+R = TypeVar("R")
+
+
+@cache
+def arrow_schema(record: type) -> pa.Schema:
+    """The Arrow schema of a record type. Only `X | None` fields are nullable."""
+    hints = typing.get_type_hints(record)
+    fields = [_arrow_field(field.name, hints[field.name]) for field in dataclasses.fields(record)]
+    return pa.schema(fields)
+
+
+def _arrow_field(name: str, hint: Any) -> pa.Field:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+        return pa.field(name, _arrow_type(inner), nullable=True)
+    return pa.field(name, _arrow_type(hint), nullable=False)
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if typing.get_origin(hint) is Literal:
+        return pa.string()
+    if typing.get_origin(hint) is list:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return pa.struct(list(arrow_schema(hint)))
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]
+
+
+def to_row(record: Any) -> dict[str, Any]:
+    """The record as a plain dict, nested records included."""
+    return dataclasses.asdict(record)
+
+
+def from_row(record: type[R], row: Mapping[str, Any]) -> R:
+    """The record of a dict such as Arrow or Ray Data gives; keys the record lacks are ignored."""
+    values = {field.name: row[field.name] for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    if record is Example:
+        values["messages"] = [from_row(Message, message) for message in values["messages"]]
+    return record(**values)
+
+
+def to_table(record: type, rows: Iterable[Any]) -> pa.Table:
+    """An Arrow table of records, with the record's schema even when there are none."""
+    return pa.Table.from_pylist([to_row(row) for row in rows], schema=arrow_schema(record))
+
+
+def from_table(record: type[R], table: pa.Table) -> list[R]:
+    """The records of an Arrow table."""
+    return [from_row(record, row) for row in table.to_pylist()]
+
+
+def digest(*parts: object) -> str:
+    """A 16-hex-digit id of the parts: the same in every process and on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def normalized(text: str) -> str:
+    """Text for comparing problems: NFKC, lower case, every run of white space one blank."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip().lower()
+
+
+def problem_id(text: str) -> str:
+    """The id of a problem: the hash of its normalised text."""
+    return digest(normalized(text))

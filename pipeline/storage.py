@@ -1,0 +1,401 @@
+"""Where artifacts live: the only module that opens URIs.
+
+In: URIs (a local path, `s3://`, `gs://`, or anything fsspec knows). Out: `Place` (one URI), tables of
+records as Parquet, and the `StageFolder`s of a run with their manifests. A manifest is written last:
+a stage is complete when it exists.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from pipeline import records
+from pipeline.config import STAGES, Config, fingerprint
+from pipeline.errors import ConfigError, DataError, InvariantError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One URI. Picklable: every process opens its own connection. `endpoint` as in `config.Storage`."""
+
+    uri: str
+    endpoint: str | None = None
+
+    def __truediv__(self, name: str) -> "Place":
+        return Place(f"{self.uri.rstrip('/')}/{name}", self.endpoint)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def is_local(self) -> bool:
+        """On this machine's own disk."""
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    @property
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The filesystem that holds the URI."""
+        return _resolve(self.uri, self.endpoint)[0]
+
+    @property
+    def path(self) -> str:
+        """The path inside `filesystem`."""
+        return _resolve(self.uri, self.endpoint)[1]
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        with _naming(self):
+            return self.filesystem.get_file_info(self.path).type != pyarrow.fs.FileType.NotFound
+
+    def is_folder(self) -> bool:
+        """Whether there is a folder."""
+        with _naming(self):
+            return self.filesystem.get_file_info(self.path).type == pyarrow.fs.FileType.Directory
+
+    def files(self, suffix: str = "") -> list["Place"]:
+        """All files below, in the order of their paths; none when the folder does not exist."""
+        selector = pyarrow.fs.FileSelector(self.path, recursive=True, allow_not_found=True)
+        with _naming(self):
+            infos = self.filesystem.get_file_info(selector)
+        inside = (i.path.removeprefix(self.path).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
+        return [self / path for path in sorted(inside) if path.endswith(suffix)]
+
+    def read(self) -> bytes:
+        """The file's bytes."""
+        with _naming(self), self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
+
+    def write(self, data: bytes) -> None:
+        """Write the file whole or not at all, and durably."""
+        if self.is_local:
+            _write_local(Path(self.path), data)
+            return
+        with _naming(self), self.filesystem.open_output_stream(self.path) as stream:
+            stream.write(data)
+
+    def delete(self) -> None:
+        """Remove the file, or the folder with all it holds; nothing when there is none."""
+        with suppress(FileNotFoundError):
+            if self.is_folder():
+                self.filesystem.delete_dir(self.path)
+            elif self.exists():
+                self.filesystem.delete_file(self.path)
+
+    def make_folder(self) -> None:
+        """Create the folder where the filesystem knows folders."""
+        with _naming(self):
+            self.filesystem.create_dir(self.path, recursive=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str]:
+    if "://" not in uri:
+        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+    scheme, _, rest = uri.partition("://")
+    if scheme == "s3" and endpoint:
+        return _s3(endpoint), rest
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+        return filesystem, path
+    except pa.ArrowInvalid:
+        return _fsspec(uri, scheme), rest
+
+
+@functools.lru_cache(maxsize=8)
+def _s3(endpoint: str) -> pyarrow.fs.FileSystem:
+    scheme, _, host = endpoint.rpartition("://")
+    return pyarrow.fs.S3FileSystem(
+        endpoint_override=host.rstrip("/"),
+        scheme=scheme or "https",
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        allow_bucket_creation=False,
+    )
+
+
+def _fsspec(uri: str, scheme: str) -> pyarrow.fs.FileSystem:
+    import fsspec
+
+    try:
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem(scheme)))
+    except (ValueError, ImportError) as error:
+        raise DataError(f"cannot open {uri!r}: {error}: use a local path, s3:// or gs://") from None
+
+
+class _naming:
+    """Turns a storage failure into one line that names the place and the mending."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{self.place.uri!r} does not exist: check the path") from None
+        if isinstance(error, OSError) and not self.place.is_local:
+            first = str(error).splitlines()[0]
+            raise DataError(f"cannot use {self.place.uri!r}: {first}: check bucket, credentials and endpoint") from None
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def write_rows(folder: Place, record: type, rows: Iterable[Any], rows_per_file: int = 50_000) -> int:
+    """Write records as Parquet files into a folder, replacing what is there. Returns their number."""
+    folder.delete()
+    folder.make_folder()
+    table = records.to_table(record, rows)
+    for index, start in enumerate(range(0, max(table.num_rows, 1), rows_per_file)):
+        target = folder / f"{index:05d}.parquet"
+        pq.write_table(table.slice(start, rows_per_file), target.path, filesystem=target.filesystem)
+    return int(table.num_rows)
+
+
+def read_rows(folder: Place, record: type[R]) -> list[R]:
+    """All records of a table, in the order of its files."""
+    return records.from_table(record, _dataset(folder, record).to_table(columns=_columns(record)))
+
+
+def count_rows(folder: Place, record: type) -> int:
+    """How many records a table has."""
+    return int(_dataset(folder, record).count_rows())
+
+
+def iter_dicts(folder: Place) -> Iterator[dict[str, Any]]:
+    """The rows of any Parquet table, one at a time."""
+    for batch in _dataset(folder, None).to_batches(batch_size=256):
+        yield from batch.to_pylist()
+
+
+def _columns(record: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(record)]
+
+
+def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
+    files = folder.files(".parquet")
+    if not files:
+        raise DataError(f"{folder.uri!r} holds no Parquet files: run the stage that makes it")
+    dataset = pyarrow.dataset.dataset([file.path for file in files], format="parquet", filesystem=folder.filesystem)
+    if record is not None:
+        missing = set(_columns(record)) - set(dataset.schema.names)
+        if missing:
+            raise DataError(
+                f"{folder.uri!r} lacks the column {sorted(missing)[0]!r} of {record.__name__}: redo the stage that makes it"
+            )
+    return dataset
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete stage did. `artifact` is new each time it is made; `inputs` are those of its inputs.
+
+    `settings` is the stage's config fingerprint; `rejected` counts by reason; `seconds` and `started`
+    (UNIX time) are wall time; `ray_actors` counts the actors that worked, by class.
+    """
+
+    stage: str
+    artifact: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    rows_in: int
+    rows_out: int
+    rejected: dict[str, int]
+    tables: dict[str, int]
+    requests: int = 0
+    stored_replies: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    ray_actors: dict[str, int] = field(default_factory=dict)
+    started: float = 0.0
+    seconds: float = 0.0
+    git_revision: str = ""
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of one stage of a run: its tables and its manifest."""
+
+    root: Place
+    stage: str
+
+    @property
+    def place(self) -> Place:
+        """`{root}/{number}_{stage}`, so that a bucket lists in flow order."""
+        return self.root / f"{STAGES.index(self.stage) + 1}_{self.stage}"
+
+    def table(self, name: str) -> Place:
+        """The folder of a table's Parquet files."""
+        return self.place / name
+
+    def manifest(self) -> Manifest | None:
+        """The manifest, or None where the stage is not complete."""
+        place = self.place / "manifest.json"
+        if not place.exists():
+            return None
+        values = json.loads(place.read())
+        return Manifest(**{f.name: values[f.name] for f in dataclasses.fields(Manifest) if f.name in values})
+
+    def require(self) -> Manifest:
+        """The manifest of a stage that must be complete."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise DataError(f"{self.place.uri!r} is not complete: run `longthought {self.stage}` first")
+        return manifest
+
+
+class StageRun:
+    """One execution of a stage: counts what happens, and writes the manifest last.
+
+    `complete` is set where the stage was made before with the same settings and inputs: nothing is to
+    do then. Where they differ, the constructor raises ConfigError naming what changed.
+    """
+
+    def __init__(self, config: Config, stage: str, inputs: Iterable[str] = ()) -> None:
+        self.root = root_of(config)
+        self.folder = StageFolder(self.root, stage)
+        self.stage = stage
+        self.settings = json.loads(json.dumps(fingerprint(config, stage)))
+        self.inputs = {name: StageFolder(self.root, name).require().artifact for name in inputs}
+        self.rejected: Counter[str] = Counter()
+        self.figures: dict[str, Any] = {}
+        self._started = time.time()
+        self.complete = self.folder.manifest()
+        if self.complete:
+            self._refuse_changes(self.complete)
+        else:
+            (self.root / "config.json").write(config.model_dump_json(indent=1).encode())
+
+    def _refuse_changes(self, made: Manifest) -> None:
+        manifest = self.folder.place / "manifest.json"
+        mend = f"use another storage.root, or delete {manifest.uri} to make the stage again (paid answers are kept)"
+        for key in sorted(self.settings.keys() | made.settings.keys()):
+            old, new = made.settings.get(key, "not set"), self.settings.get(key, "not set")
+            if old != new:
+                raise ConfigError(f"{self.folder.place.name} was made with {key} = {old!r}, now it is {new!r}: {mend}")
+        for name, artifact in self.inputs.items():
+            if made.inputs.get(name) != artifact:
+                raise ConfigError(f"{self.folder.place.name} was made from another result of {name}: {mend}")
+
+    def reject(self, rows: Iterable[records.Rejected]) -> None:
+        """Write the dropped rows and count them by reason."""
+        rows = sorted(rows, key=lambda row: (row.reason, row.row_id))
+        write_rows(self.folder.table("rejected"), records.Rejected, rows)
+        self.rejected.update(row.reason for row in rows)
+
+    def finish(self, *, rows_in: int, rows_out: int, tables: Mapping[str, int], **figures: Any) -> Manifest:
+        """Check that no row vanished, then write the manifest."""
+        dropped = self.rejected.total()
+        if rows_in != rows_out + dropped:
+            raise InvariantError(f"{self.stage}: {rows_in} rows in, but {rows_out} out and {dropped} rejected")
+        manifest = Manifest(
+            stage=self.stage,
+            artifact=uuid.uuid4().hex[:16],
+            settings=self.settings,
+            inputs=self.inputs,
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rejected=dict(sorted(self.rejected.items())),
+            tables={**tables, "rejected": dropped},
+            started=self._started,
+            seconds=round(time.time() - self._started, 1),
+            git_revision=git_revision(),
+            **figures,
+        )
+        (self.folder.place / "manifest.json").write(json.dumps(dataclasses.asdict(manifest), indent=1).encode())
+        return manifest
+
+
+def root_of(config: Config) -> Place:
+    """The root of a run."""
+    return Place(config.storage.root, config.storage.endpoint)
+
+
+def git_revision() -> str:
+    """The commit of the code, with `+` where it was changed since; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        changed = "+" if run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout else ""
+        return run(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + changed
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+# --- folders of files (models, checkpoints) -------------------------------------------------------
+
+
+def upload(folder: Path, target: Place) -> None:
+    """Copy a local folder to a place."""
+    target.make_folder()
+    pyarrow.fs.copy_files(
+        str(folder.resolve()),
+        target.path,
+        source_filesystem=pyarrow.fs.LocalFileSystem(),
+        destination_filesystem=target.filesystem,
+    )
+
+
+def fetch(source: Place, into: Path) -> Path:
+    """A local folder with the files of a place: the place itself where it is local, else a copy in `into`.
+
+    A copy is made once: it stands under a name of its content's listing and is moved there whole.
+    """
+    if source.is_local:
+        return Path(source.path)
+    infos = source.filesystem.get_file_info(pyarrow.fs.FileSelector(source.path, recursive=True))
+    copy = into / records.digest(source.uri, sorted((i.path, i.size, str(i.mtime)) for i in infos))
+    if not copy.exists():
+        partial = into / f".{copy.name}.{uuid.uuid4().hex}"
+        partial.mkdir(parents=True)
+        pyarrow.fs.copy_files(
+            source.path,
+            str(partial),
+            source_filesystem=source.filesystem,
+            destination_filesystem=pyarrow.fs.LocalFileSystem(),
+        )
+        try:
+            partial.rename(copy)
+        except OSError:  # another process was first
+            shutil.rmtree(partial)
+    return copy
