@@ -85,8 +85,8 @@ class Endpoint(Section):
     model: str
     """Name of the model in requests."""
     base_url: RuntimeStr = "https://api.openai.com/v1"
-    api_key_env: RuntimeStr = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key. The key itself never stands in a config."""
+    api_key_env: Annotated[str | None, RUNTIME] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key, which never stands in a config. Null: no key."""
     replay: Annotated[str | None, RUNTIME] = None
     """A file of recorded traces. Where set, the job serves them itself at `base_url` (which must be a
     loopback address) instead of asking a provider: a rerun without paying."""

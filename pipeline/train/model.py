@@ -1,0 +1,152 @@
+"""Models in and out: finding what the config names, loading it, exporting Hugging Face folders.
+
+In: `train.model` (a folder at any URI, a hub name, a `.gguf` file, `package://name/file.gguf`).
+Out: tokenizers and models in memory, and exported folders that end with a marker: a folder without it
+is half-written. Where exported models lie is left to `storage.model_place`.
+"""
+
+import importlib.util
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from pipeline import records, storage
+from pipeline.errors import DataError
+from pipeline.storage import Place
+from pipeline.train import marker
+from pipeline.train.marker import Made
+
+MEND = "give train.model a Hugging Face model folder, a hub name, a .gguf file or package://name/file.gguf"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that transformers can open: a local folder or hub name, and the GGUF file in that folder.
+
+    `name` is what the config calls it, for messages.
+    """
+
+    name: str
+    location: str
+    gguf_file: str | None = None
+
+
+def cache_folder() -> Path:
+    """Where this node keeps copies of remote models."""
+    return Path(tempfile.gettempdir()) / "longthought" / "models"
+
+
+def find(name: str, endpoint: str | None = None) -> Source:
+    """The model that the config names, fetched to this node where it is remote.
+
+    Raises DataError where there is no model.
+    """
+    if name.startswith("package://"):
+        file = _file_in_package(name)
+        return Source(name, str(file.parent), file.name)
+    place = Place(name, endpoint)
+    if name.endswith(".gguf"):
+        file = _local_file(place)
+        return Source(name, str(file.parent), file.name)
+    if not place.is_local or place.exists():
+        return Source(name, str(_folder(place)))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        return Source(name, name)
+    raise DataError(f"train.model is {name!r}, which does not exist: {MEND}")
+
+
+def _file_in_package(name: str) -> Path:
+    package, _, file = name.removeprefix("package://").partition("/")
+    # The spec alone: importing the package would run it.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"train.model is {name!r}, but no package {package!r} is installed: install it, or {MEND}")
+    path = Path(spec.submodule_search_locations[0]) / file
+    if not file.endswith(".gguf") or not path.is_file():
+        raise DataError(f"train.model is {name!r}, but package {package!r} holds no such .gguf file: {MEND}")
+    return path
+
+
+def _local_file(place: Place) -> Path:
+    if not place.exists() or place.is_folder():
+        raise DataError(f"train.model is {place.uri!r}, which is no file: {MEND}")
+    if place.is_local:
+        return Path(place.path)
+    copy = cache_folder() / records.digest(place.uri) / place.name
+    if not copy.exists():
+        Place(str(copy)).write(place.read())
+    return copy
+
+
+def _folder(place: Place) -> Path:
+    names = {file.name for file in place.files()}
+    if "config.json" not in names:
+        raise DataError(f"train.model is {place.uri!r}, which holds no config.json, so it is no model folder: {MEND}")
+    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+        raise DataError(f"train.model is {place.uri!r}, which holds no weights (*.safetensors): {MEND}")
+    return storage.fetch(place, cache_folder())
+
+
+def load_tokenizer(source: Source) -> Any:
+    """The tokenizer with its chat template."""
+    with _Explained(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
+
+
+def load_config(source: Source) -> Any:
+    """The model's shape, without its weights."""
+    with _Explained(source, "config"):
+        return AutoConfig.from_pretrained(source.location, gguf_file=source.gguf_file)
+
+
+def load_model(source: Source, dtype: torch.dtype) -> Any:
+    """The model in memory, ready to be trained."""
+    transformers_logging.disable_progress_bar()
+    gguf = {"quantization_config": GgufConfig(gguf_file=source.gguf_file, dequantize=True)} if source.gguf_file else {}
+    with _Explained(source, "model"):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location, gguf_file=source.gguf_file, dtype=dtype, attn_implementation="sdpa", **gguf
+        )
+    model.config.use_cache = False
+    return model
+
+
+class _Explained:
+    """Turns whatever transformers makes of a bad folder into one line."""
+
+    def __init__(self, source: Source, part: str) -> None:
+        self.source, self.part = source, part
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # OSError: missing files, unknown hub names; ValueError, KeyError: unknown types; SafetensorError: cut files.
+        if isinstance(error, OSError | ValueError | KeyError) or type(error).__name__ == "SafetensorError":
+            first = " ".join(str(error).split())[:200]
+            message = f"train.model is {self.source.name!r}, whose {self.part} cannot be loaded ({first}): {MEND}"
+            raise DataError(message) from error
+
+
+def export(
+    folder: Place, model: Any, tokenizer: Any, made: Made, state_dict: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write a folder that transformers and vLLM load: safetensors, tokenizer, template, generation config.
+
+    `state_dict` replaces the model's own weights, where they are partitioned. The marker comes last.
+    """
+    marker.remove(folder)
+    folder.delete()
+    model.config.use_cache = True
+    with tempfile.TemporaryDirectory(prefix="longthought-export-") as temporary:
+        model.save_pretrained(temporary, state_dict=state_dict)
+        tokenizer.save_pretrained(temporary)
+        storage.upload(Path(temporary), folder)
+    marker.write(folder, made)

@@ -1,0 +1,57 @@
+"""What the actors that ask models have in common: a client, a grader, a segment of the store for each batch."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from pipeline.chat import ChatClient
+from pipeline.config import Endpoint
+from pipeline.records import Trace
+from pipeline.responses import Segment
+from pipeline.storage import Place
+from ray_jobs.progress import Progress, Reporter
+
+BATCH_ROWS = 128
+"""Rows an actor asks about at once (Ray Data keeps several batches under way in an actor)."""
+
+
+class Asker:
+    """An actor's way to a model. Made in the actor's constructor, used in its event loop."""
+
+    def __init__(self, endpoint: Endpoint, responses: Place, reporter: Reporter) -> None:
+        self._responses, self._reporter = responses, reporter
+        self._client = ChatClient(endpoint)
+        self._batches = 0
+        self._reported: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def batch(self, keys: Sequence[str]) -> AsyncIterator[tuple[ChatClient, Segment]]:
+        """Client and store for a batch of rows with these keys. Batches under way share the connections."""
+        if self._batches == 0:
+            await self._client.__aenter__()
+        self._batches += 1
+        try:
+            async with Segment(self._responses, min(keys), max(keys)) as segment:
+                yield self._client, segment
+        finally:
+            self._batches -= 1
+            if self._batches == 0:
+                await self._client.__aexit__()
+            self._reporter.flush()
+
+    def report(self, bought: Iterable[Trace] = (), **figures: float) -> None:
+        """A row is done: tell the driver, with what its traces cost and what the client counted since."""
+        counts = Counter(self._client.counts)
+        for name in ("requests", "stored", "retries"):
+            figures[name] = counts[name] - self._reported[name]
+        self._reported = counts
+        for trace in bought:
+            figures["tokens"] = figures.get("tokens", 0) + trace.completion_tokens
+            figures["usd"] = figures.get("usd", 0) + trace.cost_usd
+        self._reporter.add(done=1, **figures)
+
+
+def requests_made(progress: Progress) -> dict[str, int]:
+    """Requests sent and replies taken from the store, as a manifest wants them."""
+    figures = progress.figures()
+    return {"requests": int(figures.get("requests", 0)), "stored_replies": int(figures.get("stored", 0))}

@@ -1,0 +1,203 @@
+"""The command line. Arguments are parsed and checked first; heavy imports come after, in the command's own module.
+
+A user's mistake ends in one line on stderr and exit status 2, whichever process found it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from pipeline import config as configuration
+from pipeline.config import STAGES
+from pipeline.errors import UserError
+
+STAGE_HELP = {
+    "curate": "keep problems that have a numerical answer and no copy in a benchmark",
+    "reformat": "have their solutions rewritten step by step: stage-1 training text",
+    "distill": "sample long thoughts from the teacher",
+    "verify": "grade them again and choose those the student learns from",
+    "train": "fine-tune the student in two stages",
+    "serve": "put the student behind an OpenAI-compatible endpoint, until Ctrl-C",
+    "evaluate": "measure accuracy against tokens",
+    "report": "write the report",
+}
+
+EXAMPLES = """examples:
+  longthought run --config configs/demo.yaml
+  longthought run --config configs/demo.yaml --set storage.root=s3://bucket/run
+  longthought distill --config configs/demo.yaml --set distill.max_samples=8
+  longthought show runs/demo curate rejected --where reason=proof --n 3
+  longthought teacher --replay configs/demo/traces.jsonl --port 8901 --fault 429=0.2 --fault drop=0.03
+
+A stage that is complete is skipped. One that was made with other settings is refused, with what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 our fault, 2 the user's, 130 interrupted."""
+    parsed = _parser().parse_args(arguments)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        parsed.command(parsed)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("interrupted: the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BaseException as error:
+        mistake = find_user_error(error)
+        if mistake is None:
+            raise
+        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def find_user_error(error: BaseException) -> UserError | None:
+    """The user's mistake behind an exception, through the wrappers that Ray puts around it."""
+    seen: list[BaseException] = []
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or current in seen:
+            continue
+        if isinstance(current, UserError):
+            # Ray's RayTaskError is also an instance of its cause, with a traceback as its text.
+            return current if type(current).__module__ == UserError.__module__ else _unwrapped(current)
+        seen.append(current)
+        inner = getattr(current, "worker_failures", None)
+        if isinstance(inner, dict):
+            queue += inner.values()
+        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None
+
+
+def _unwrapped(error: UserError) -> UserError:
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, UserError) else error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="longthought",
+        description="Distill long reasoning from a teacher model behind an API into a student model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "run", "every stage in order", _run, _config_options)
+    for number, stage in enumerate(STAGES, 1):
+        _add(commands, stage, f"stage {number}: {STAGE_HELP[stage]}", _stage(stage), _config_options)
+    _add(commands, "show", "rows of any table of a run, rejected ones too", _show, _show_options)
+    _add(commands, "teacher", "an OpenAI-compatible server that replays recorded traces", _teacher, _teacher_options)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    command: Callable[[argparse.Namespace], None],
+    options: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options(parser)
+    parser.set_defaults(command=command)
+
+
+def _config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="YAML file with the settings, e.g. configs/demo.yaml"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; may be repeated"
+    )
+
+
+def _show_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", help="the run's root: a path or URI, e.g. runs/demo")
+    parser.add_argument("stage", help=f"one of {', '.join(STAGES)}")
+    parser.add_argument("table", nargs="?", help="name of the table; without it, the stage's tables are listed")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="only rows with this value; may be repeated",
+    )
+    parser.add_argument("--n", type=int, default=5, help="how many rows (default: %(default)s)")
+    parser.add_argument("--endpoint", metavar="URL", help="S3 service that is not AWS (default: $AWS_ENDPOINT_URL)")
+
+
+def _teacher_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--replay", required=True, metavar="TRACES", help="recorded traces: a .jsonl file or a table of a run"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8901, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="share of the requests that fail: 429, 500, 503, drop, timeout, malformed, empty, no_choices, length",
+    )
+    parser.add_argument(
+        "--retry-after", type=float, default=1.0, metavar="S", help="Retry-After of a 429 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--require-key-env", metavar="NAME", help="refuse requests without the key in this environment variable"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the faults (default: %(default)s)")
+    parser.add_argument("--log", metavar="FILE", help="append a line for each answer")
+    parser.add_argument("--until-eof", action="store_true", help="stop when standard input closes")
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    config = configuration.load(parsed.config, parsed.set)
+    from ray_jobs.run import run
+
+    run(config)
+
+
+def _stage(stage: str) -> Callable[[argparse.Namespace], None]:
+    def command(parsed: argparse.Namespace) -> None:
+        config = configuration.load(parsed.config, parsed.set)
+        from ray_jobs.run import run_one
+
+        run_one(config, stage)
+
+    return command
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    from ray_jobs.show import show
+
+    show(parsed.root, parsed.stage, parsed.table, parsed.where, parsed.n, parsed.endpoint)
+
+
+def _teacher(parsed: argparse.Namespace) -> None:
+    import asyncio
+
+    from pipeline import replay
+    from pipeline.errors import DataError
+
+    faults = {}
+    for text in parsed.fault:
+        name, _, share = text.partition("=")
+        try:
+            faults[name] = float(share)
+        except ValueError:
+            raise DataError(f"--fault {text!r} is not of the form NAME=SHARE, such as 429=0.2") from None
+    key = os.environ.get(parsed.require_key_env) if parsed.require_key_env else None
+    if parsed.require_key_env and not key:
+        raise DataError(f"--require-key-env: the environment variable {parsed.require_key_env} is not set")
+    behaviour = replay.Behaviour(parsed.latency, replay.check_faults(faults), parsed.retry_after, key, parsed.seed)
+    recordings = replay.load_recordings(parsed.replay)
+    asyncio.run(replay.serve(recordings, behaviour, parsed.host, parsed.port, parsed.log, until_eof=parsed.until_eof))

@@ -1,0 +1,142 @@
+"""Runs stage 7: Ray Data actors ask the served models over HTTP and grade what comes back at every budget."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import ray.data
+
+from pipeline import chat
+from pipeline.config import Config, Endpoint
+from pipeline.evaluate.budgets import ForcedAnswerError, readings, scores
+from pipeline.evaluate.generate import Question, endpoint_of, generate
+from pipeline.grading import Grader
+from pipeline.records import Generation, Problem, Rejected, Score, from_table, to_json, to_table
+from pipeline.responses import Segment
+from pipeline.sources import read_benchmark
+from pipeline.storage import Manifest, Place, StageRun
+from ray_jobs import cluster, serve, tables
+from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.progress import Progress, Reporter
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What became of one question: a generation with its scores, or with none where requests failed."""
+
+    generation: Generation
+    scores: list[Score]
+    rejected: Rejected | None
+
+
+class EvaluateActor:
+    """Asks a batch of questions, all at once, and grades the answers at every budget."""
+
+    def __init__(self, config: Config, endpoints: dict[str, Endpoint], responses: dict[str, Place], reporter: Reporter):
+        self._settings = config.evaluate
+        self._askers = {model: Asker(endpoint, responses[model], reporter) for model, endpoint in endpoints.items()}
+        self._grader = Grader()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        questions = from_table(Question, batch)
+        models = sorted({question.model for question in questions})
+        groups = ([question for question in questions if question.model == model] for model in models)
+        answered = await asyncio.gather(*(self._group(group) for group in groups))
+        return to_table(Evaluated, [row for rows in answered for row in rows])
+
+    async def _group(self, questions: list[Question]) -> list[Evaluated]:
+        asker = self._askers[questions[0].model]
+        async with asker.batch([question.problem.problem_id for question in questions]) as (client, segment):
+            return await asyncio.gather(*(self._one(question, asker, client, segment) for question in questions))
+
+    async def _one(self, question: Question, asker: Asker, client: chat.ChatClient, segment: Segment) -> Evaluated:
+        generation = await generate(question, client, segment)
+        found: list[Score] = []
+        if generation.status != "failed":
+            try:
+                read = await readings(generation, self._settings, client, segment)
+                found = await scores(generation, read, self._settings.conventions, self._grader)
+            except ForcedAnswerError as error:
+                generation = replace(generation, status="failed", error=str(error))
+        asker.report(tokens=generation.completion_tokens, failed=generation.status == "failed")
+        return Evaluated(generation, found, _rejected(generation))
+
+
+def run(config: Config) -> Manifest:
+    """Make `7_evaluate/generations`, `scores` and `rejected` (the requests that failed)."""
+    own = config.evaluate.endpoint is None
+    stage = StageRun(config, "evaluate", inputs=("train", "serve") if own else ())
+    if stage.complete:
+        return stage.complete
+    problems = [
+        (benchmark.name, problem)
+        for benchmark in config.evaluate.benchmarks
+        for problem in read_benchmark(benchmark, config.storage.endpoint)
+    ]
+    cluster.connect()
+    groups = list(serve.batches(config)) if own else [(config.evaluate.endpoint.model,)]  # type: ignore[union-attr]
+    total = len(problems) * config.evaluate.samples * sum(map(len, groups))
+    evaluated: list[ray.data.Dataset] = []
+    with Progress("evaluate", total, "answers") as progress:
+        for models in groups:
+            if own:
+                serve.start(config, models)
+            cluster.require(
+                config, "evaluate", count=config.evaluate.actors, cpus=config.evaluate.actor_cpus,
+                setting="evaluate.actors or actor_cpus",
+            )  # fmt: skip
+            evaluated.append(_ask(config, stage, models, problems, progress.reporter))
+    rows = evaluated[0].union(*evaluated[1:])
+    made = {
+        name: tables.write(tables.unnest(rows, column, record), stage.folder.table(name), record)
+        for name, column, record in (
+            ("generations", "generation", Generation),
+            ("scores", "scores", Score),
+            ("rejected", "rejected", Rejected),
+        )
+    }
+    stage.rejected.update(request_failed=made.pop("rejected"))
+    return stage.finish(
+        rows_in=total,
+        rows_out=made["generations"] - stage.rejected.total(),
+        tables=made,
+        ray_actors=cluster.actors(),
+        completion_tokens=int(progress.figures().get("tokens", 0)),
+        **requests_made(progress),
+    )
+
+
+def _ask(
+    config: Config, stage: StageRun, models: tuple[str, ...], problems: list[tuple[str, Problem]], reporter: Reporter
+) -> "ray.data.Dataset":
+    """Every problem to every one of these models, as a dataset of `Evaluated`."""
+    settings = config.evaluate
+    endpoints = {model: settings.endpoint or endpoint_of(config, model, serve.url(config)) for model in models}
+    # Answers of an earlier training must not pass for this one's: the store is the artifact's.
+    artifact = stage.inputs.get("train", "external")
+    responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{artifact}" for model in models}
+    questions = [
+        Question(model, benchmark, sample, problem)
+        for model in models
+        for benchmark, problem in sorted(problems, key=lambda pair: pair[1].problem_id)
+        for sample in range(settings.samples)
+    ]
+    asked = ray.data.from_arrow(to_table(Question, questions)).repartition(
+        max(1, min(len(questions), settings.actors * 4))
+    )
+    return tables.actor_map(
+        asked,
+        EvaluateActor,
+        (config, endpoints, responses, reporter),
+        actors=settings.actors,
+        cpus=settings.actor_cpus,
+        batch_rows=BATCH_ROWS,
+    ).materialize()
+
+
+def _rejected(generation: Generation) -> Rejected | None:
+    if generation.status != "failed":
+        return None
+    return Rejected(
+        generation.generation_id, "evaluate", "request_failed", generation.error or "no answer", to_json(generation)
+    )

@@ -1,0 +1,141 @@
+"""Progress a person can follow: a live bar in a terminal, a line every few seconds in a job's log.
+
+Workers report through a `Reporter` (picklable, and sparing: at most two calls a second); one Ray actor adds
+up; a thread of the driver shows.
+"""
+
+import sys
+import threading
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+REPORT_S = 0.5
+LOG_LINE_S = 5.0
+
+Figures = dict[str, float | str]
+
+
+def _merge(into: Figures, figures: Figures) -> None:
+    """Numbers add up, text replaces."""
+    for name, value in figures.items():
+        old = into.get(name, 0)
+        into[name] = value if isinstance(value, str) or isinstance(old, str) else old + value
+
+
+@ray.remote(num_cpus=0)
+class _Tally:
+    def __init__(self) -> None:
+        self._figures: Figures = {"done": 0}
+
+    def add(self, figures: Figures) -> None:
+        _merge(self._figures, figures)
+
+    def get(self) -> Figures:
+        return self._figures
+
+
+class Reporter:
+    """A worker's end. `add(done=1, tokens=250, loss="2.31")`: numbers add up, text replaces."""
+
+    def __init__(self, tally: Any) -> None:
+        self._tally = tally
+        self._unsent: Figures = {}
+        self._sent_at = 0.0
+
+    def add(self, **figures: float | str) -> None:
+        """Report figures; `done` counts towards the total."""
+        _merge(self._unsent, figures)
+        if time.monotonic() - self._sent_at > REPORT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been held back."""
+        if self._unsent:
+            unsent, self._unsent, self._sent_at = self._unsent, {}, time.monotonic()
+            self._tally.add.remote(unsent)
+
+
+class Progress:
+    """The driver's end: a context manager that shows while its body runs. `total` may be None (unknown)."""
+
+    def __init__(self, stage: str, total: int | None, unit: str) -> None:
+        self._stage, self._total, self._unit = stage, total, unit
+        self._tally: Any = _Tally.remote()  # type: ignore[attr-defined]
+        self._stop = threading.Event()
+        self._console = Console(stderr=True)
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self.reporter = Reporter(self._tally)
+
+    def __enter__(self) -> "Progress":
+        self._started = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reporter.flush()
+        self._stop.set()
+        self._thread.join()
+
+    def figures(self) -> dict[str, float]:
+        """The numbers so far; 0 for a name nothing was reported of."""
+        self.reporter.flush()
+        return {name: value for name, value in ray.get(self._tally.get.remote()).items() if not isinstance(value, str)}
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            self._show_bar()
+        else:
+            self._show_lines()
+
+    def _show_bar(self) -> None:
+        columns = (
+            TextColumn("[bold]{task.description:>9}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(self._unit),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Bar(*columns, console=self._console, refresh_per_second=4) as bar:
+            task = bar.add_task(self._stage, total=self._total, figures="")
+            while True:
+                stopping = self._stop.wait(REPORT_S)
+                figures = ray.get(self._tally.get.remote())
+                bar.update(task, completed=figures["done"], figures=_text(figures))
+                if stopping:
+                    return
+
+    def _show_lines(self) -> None:
+        while True:
+            stopping = self._stop.wait(LOG_LINE_S)
+            figures = ray.get(self._tally.get.remote())
+            print(self._line(figures, time.monotonic() - self._started), file=sys.stderr, flush=True)
+            if stopping:
+                return
+
+    def _line(self, figures: Figures, seconds: float) -> str:
+        done = float(figures["done"])
+        rate = done / seconds if seconds else 0.0
+        parts = [f"[{self._stage}] {done:,.0f}"]
+        if self._total:
+            left = (self._total - done) / rate if rate else None
+            eta = f", eta {timedelta(seconds=int(left))}" if left else ""
+            parts = [f"[{self._stage}] {done:,.0f} of {self._total:,} {self._unit} ({done / self._total:.0%}{eta})"]
+        parts += [f"{rate:.1f}/s", f"{timedelta(seconds=int(seconds))}", _text(figures)]
+        return "  ".join(part for part in parts if part)
+
+
+def _text(figures: Figures) -> str:
+    shown = {name: value for name, value in figures.items() if name != "done" and value}
+    return "  ".join(f"{name}={value if isinstance(value, str) else f'{value:,.6g}'}" for name, value in shown.items())

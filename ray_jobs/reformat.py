@@ -1,0 +1,77 @@
+"""Runs stage 2: Ray Data actors ask the rewriter and check what comes back."""
+
+import asyncio
+
+import pyarrow as pa
+
+from pipeline import chat
+from pipeline.config import Config
+from pipeline.grading import Grader
+from pipeline.records import Example, Problem, Rejected, Trace, from_table, to_table
+from pipeline.reformat import Rewriting, rewrite
+from pipeline.responses import Segment
+from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows
+from ray_jobs import cluster, tables
+from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.progress import Progress, Reporter
+
+
+class ReformatActor:
+    """Rewrites the solutions of a batch of problems, all at once."""
+
+    def __init__(self, config: Config, responses: Place, reporter: Reporter) -> None:
+        self._config = config
+        self._asker = Asker(config.rewriter, responses, reporter)
+        self._grader = Grader()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        problems = from_table(Problem, batch)
+        async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
+            rewritings = await asyncio.gather(*(self._one(problem, client, segment) for problem in problems))
+        return to_table(Rewriting, rewritings)
+
+    async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> Rewriting:
+        rewriting = await rewrite(problem, self._config.reformat, client, segment, self._grader)
+        self._asker.report(rewriting.traces, rejected=rewriting.rejected is not None)
+        return rewriting
+
+
+def run(config: Config) -> Manifest:
+    """Make `2_reformat/traces`, `examples` and `rejected`."""
+    stage = StageRun(config, "reformat", inputs=("curate",))
+    if stage.complete:
+        return stage.complete
+    settings = config.reformat
+    problems = StageFolder(stage.root, "curate").table("problems")
+    rows_in = count_rows(problems, Problem)
+    asyncio.run(chat.preflight(config.rewriter))
+    cluster.connect()
+    cluster.require(
+        config, "reformat", count=settings.actors, cpus=settings.actor_cpus, setting="reformat.actors or actor_cpus"
+    )
+    with Progress("reformat", rows_in, "problems") as progress:
+        rewritings = tables.actor_map(
+            tables.read(problems, Problem, settings.actors),
+            ReformatActor,
+            (config, stage.folder.table("responses"), progress.reporter),
+            actors=settings.actors,
+            cpus=settings.actor_cpus,
+            batch_rows=BATCH_ROWS,
+        ).materialize()
+    traces = stage.folder.table("traces")
+    made = {
+        "traces": tables.write(tables.unnest(rewritings, "traces", Trace), traces, Trace),
+        "examples": tables.write(
+            tables.unnest(rewritings, "example", Example), stage.folder.table("examples"), Example
+        ),
+    }
+    tables.write(tables.unnest(rewritings, "rejected", Rejected), stage.folder.table("rejected"), Rejected)
+    stage.rejected.update(tables.columns(stage.folder.table("rejected"), ["reason"])["reason"].to_pylist())
+    return stage.finish(
+        rows_in=rows_in,
+        rows_out=made["examples"],
+        tables=made,
+        ray_actors=cluster.actors(),
+        **requests_made(progress),
+        **tables.spending(traces),
+    )

@@ -1,0 +1,61 @@
+"""The whole flow: every stage in order, each from the tables of those before it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+from pipeline.config import STAGES, Config
+from pipeline.storage import Manifest, StageFolder, root_of
+from ray_jobs.teacher import replayed
+
+
+def run(config: Config) -> None:
+    """Run all stages; complete ones are skipped."""
+    with _surroundings(config):
+        for stage in STAGES:
+            run_stage(config, stage)
+
+
+def run_one(config: Config, stage: str) -> None:
+    """Run one stage. `serve` stays up until it is interrupted."""
+    with _surroundings(config):
+        run_stage(config, stage)
+        if stage == "serve":
+            import_module("ray_jobs.serve").keep_up(config)
+
+
+@contextmanager
+def _surroundings(config: Config) -> Iterator[None]:
+    """What stages need beside the cluster: replay teachers before them, no served model left behind them."""
+    with replayed(config):
+        try:
+            yield
+        finally:
+            import_module("ray_jobs.serve").stop()
+
+
+def run_stage(config: Config, stage: str) -> Manifest:
+    """Run one stage and say what it did. Its module is imported only now: most are heavy."""
+    job: Callable[[Config], Manifest] = import_module(f"ray_jobs.{stage}").run
+    folder = StageFolder(root_of(config), stage)
+    was_complete = folder.manifest() is not None
+    manifest = job(config)
+    print(summary(manifest, folder.place.uri, was_complete), flush=True)
+    return manifest
+
+
+def summary(manifest: Manifest, uri: str, was_complete: bool) -> str:
+    """One line on a finished stage."""
+    if was_complete:
+        return f"[{manifest.stage}] complete already: {manifest.rows_out:,} rows at {uri}"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
+    parts = [
+        f"{manifest.rows_in:,} in, {manifest.rows_out:,} out",
+        f"{sum(manifest.rejected.values()):,} rejected ({reasons})" if reasons else "",
+        f"{manifest.requests:,} requests" if manifest.requests else "",
+        f"{manifest.stored_replies:,} from the store" if manifest.stored_replies else "",
+        f"{manifest.completion_tokens:,} tokens" if manifest.completion_tokens else "",
+        f"${manifest.cost_usd:,.4f}" if manifest.cost_usd else "",
+        f"{manifest.seconds:,.0f} s",
+    ]
+    return f"[{manifest.stage}] done: {', '.join(part for part in parts if part)} -> {uri}"

@@ -1,0 +1,166 @@
+"""Runs stage 6 on Ray Serve: vLLM behind one OpenAI-compatible endpoint, each model asked once for the record."""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+import yaml
+from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.serve.llm import build_openai_app
+from ray.serve.schema import ApplicationStatus
+
+from pipeline.chat import ChatClient
+from pipeline.config import Config
+from pipeline.errors import ConfigError, ResourceError
+from pipeline.evaluate.generate import Question, endpoint_of, generate
+from pipeline.records import Generation
+from pipeline.serve import APP_NAME, app_arguments, smoke_problem
+from pipeline.storage import Manifest, Place, StageRun, fetch, write_rows
+from ray_jobs import cluster
+from ray_jobs.progress import Progress
+
+POLL_S = 0.5
+
+
+class FetchModel(CallbackBase):
+    """Ray Serve LLM calls it on every node that will hold a part of the model, before the engine starts."""
+
+    def on_before_download_model_files_distributed(self) -> None:
+        """Copy the model from object storage to this node's disk, once."""
+        fetch(Place(self.kwargs["uri"], self.kwargs["endpoint"]), Path(self.kwargs["into"]))
+
+
+def run(config: Config) -> Manifest:
+    """Serve the models and ask each: `6_serve/serve.yaml` (for `serve deploy`) and the table `smoke`."""
+    stage = StageRun(config, "serve", inputs=("train",))
+    if stage.complete:
+        return stage.complete
+    cluster.connect()
+    answers: list[Generation] = []
+    with Progress("serve", len(config.serve.models), "models") as progress:
+        for models in batches(config):
+            start(config, models)
+            answers += asyncio.run(_ask_each(config, models))
+            progress.reporter.add(done=len(models))
+    failed = [answer for answer in answers if answer.status == "failed"]
+    if failed:
+        raise ResourceError(
+            f"the served model {failed[0].model} gives no answer ({failed[0].error}): see the replica's log"
+        )
+    (stage.folder.place / "serve.yaml").write(yaml.safe_dump(_deployable(config), sort_keys=False).encode())
+    write_rows(stage.folder.table("smoke"), Generation, answers)
+    tables = {"smoke": len(answers)}
+    return stage.finish(rows_in=len(answers), rows_out=len(answers), tables=tables, ray_actors=cluster.actors())
+
+
+def batches(config: Config) -> Iterator[tuple[str, ...]]:
+    """The models in groups that share the cluster."""
+    models, size = config.serve.models, config.serve.models_at_once
+    yield from (models[start : start + size] for start in range(0, len(models), size))
+
+
+def url(config: Config) -> str:
+    """Where the served models are reached."""
+    host = config.serve.host
+    return f"http://{ray.util.get_node_ip_address() if host == '0.0.0.0' else host}:{config.serve.port}/v1"
+
+
+def start(config: Config, models: tuple[str, ...]) -> None:
+    """Serve these models and no others; returns when they answer. Nothing to do where they are served already."""
+    if _served(config) == set(models):
+        return
+    settings = config.serve
+    count = len(models) * settings.replicas
+    cluster.require(
+        config, "serve", count=count, cpus=settings.replica_cpus, gpus=settings.replica_gpus,
+        setting="serve.models_at_once, replicas or replica_cpus",
+    )  # fmt: skip
+    if APP_NAME not in serve.status().applications:
+        _refuse_a_taken_port(config)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
+    app = build_openai_app(app_arguments(config, models))
+    serve.run_many([serve.RunTarget(app, name=APP_NAME, route_prefix="/")], wait_for_applications_running=False)
+    _wait_until_ready(config, models)
+
+
+def stop() -> None:
+    """Take down whatever is served, if anything."""
+    if ray.is_initialized():
+        serve.shutdown()
+
+
+def keep_up(config: Config) -> None:
+    """Serve until interrupted (Ctrl-C, or SIGTERM from `ray job stop`)."""
+    cluster.connect()
+    models = next(batches(config))
+    start(config, models)
+    print(f"serving {', '.join(models)} at {url(config)}: Ctrl-C ends it", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print("stopped serving", flush=True)
+
+
+def _wait_until_ready(config: Config, models: tuple[str, ...]) -> None:
+    deadline = time.monotonic() + config.serve.ready_timeout_s
+    while _served(config) != set(models):
+        status = serve.status().applications.get(APP_NAME)
+        if status is not None and status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            raise ResourceError(f"the models {', '.join(models)} cannot be served: {status.message}")
+        if time.monotonic() > deadline:
+            raise ResourceError(
+                f"the models {', '.join(models)} do not answer after {config.serve.ready_timeout_s:g} s: "
+                "see the replicas' logs, or raise serve.ready_timeout_s"
+            )
+        time.sleep(POLL_S)
+
+
+def _served(config: Config) -> set[str]:
+    """The models that answer now."""
+    status = serve.status().applications.get(APP_NAME)
+    if status is None or status.status != ApplicationStatus.RUNNING:
+        return set()
+    try:
+        with urllib.request.urlopen(f"{url(config)}/models", timeout=10) as response:
+            return {model["id"] for model in json.load(response)["data"]}
+    except OSError:
+        return set()
+
+
+def _refuse_a_taken_port(config: Config) -> None:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        if probe.connect_ex((config.serve.host, config.serve.port)) == 0:
+            raise ConfigError(
+                f"serve.port {config.serve.port} is taken by another program: set serve.port to a free one"
+            )
+
+
+async def _ask_each(config: Config, models: tuple[str, ...]) -> list[Generation]:
+    answers = []
+    for model in models:
+        async with ChatClient(endpoint_of(config, model, url(config))) as client:
+            answers.append(await generate(Question(model, "smoke", 0, smoke_problem()), client, None))
+    return answers
+
+
+def _deployable(config: Config) -> dict[str, object]:
+    """A config for `serve deploy`."""
+    application = {
+        "name": APP_NAME,
+        "route_prefix": "/",
+        "import_path": "ray.serve.llm:build_openai_app",
+        "args": app_arguments(config, config.serve.models),
+    }
+    options = {"host": config.serve.host, "port": config.serve.port}
+    return {"proxy_location": "HeadOnly", "http_options": options, "applications": [application]}

@@ -1,0 +1,75 @@
+"""Tables as Ray Data datasets, and what a driver wants to know of them without reading them whole."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset
+import ray
+
+from pipeline.records import arrow_schema
+from pipeline.storage import Place, count_rows, write_rows
+
+ROWS_PER_BLOCK = 2048
+"""Few enough that one block's long thoughts fit a worker's memory many times over."""
+
+
+def read(table: Place, record: type, workers: int) -> "ray.data.Dataset":
+    """A table of records, cut into enough blocks that every worker gets several."""
+    rows = count_rows(table, record)  # also says what is wrong with the table, in one line
+    blocks = max(1, min(rows, max(4 * workers, math.ceil(rows / ROWS_PER_BLOCK))))
+    columns = arrow_schema(record).names
+    return ray.data.read_parquet(table.path, filesystem=table.filesystem, columns=columns).repartition(blocks)
+
+
+def actor_map(
+    dataset: "ray.data.Dataset", actor: type, arguments: tuple[Any, ...], *, actors: int, cpus: float, batch_rows: int
+) -> "ray.data.Dataset":
+    """Map batches through actors, made once and kept. Their `__call__` takes and gives Arrow tables."""
+    return dataset.map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=cpus,
+        batch_size=batch_rows,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+    )
+
+
+def unnest(dataset: "ray.data.Dataset", column: str, record: type) -> "ray.data.Dataset":
+    """The records in a column of a dataset: a list of them in each row, or one or none."""
+    schema = arrow_schema(record)
+
+    def inner(batch: pa.Table) -> pa.Table:
+        values = batch.column(column).combine_chunks()
+        values = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
+        return pa.Table.from_struct_array(values).cast(schema) if len(values) else schema.empty_table()
+
+    return dataset.map_batches(inner, batch_format="pyarrow")
+
+
+def write(dataset: "ray.data.Dataset", table: Place, record: type) -> int:
+    """Write a dataset of records as Parquet, replacing what is there. Returns the number of rows."""
+    table.delete()
+    table.make_folder()
+    dataset.write_parquet(table.path, filesystem=table.filesystem)
+    if not table.files(".parquet"):
+        write_rows(table, record, [])
+    return count_rows(table, record)
+
+
+def columns(table: Place, names: list[str]) -> pa.Table:
+    """Some columns of a table, in memory."""
+    files = [file.path for file in table.files(".parquet")]
+    return pyarrow.dataset.dataset(files, filesystem=table.filesystem).to_table(columns=names)
+
+
+def spending(table: Place) -> dict[str, Any]:
+    """Tokens and dollars of a table of traces, as a manifest wants them."""
+    sums = columns(table, ["prompt_tokens", "completion_tokens", "cost_usd"]).to_pandas().sum()
+    return {
+        "prompt_tokens": int(sums["prompt_tokens"]),
+        "completion_tokens": int(sums["completion_tokens"]),
+        "cost_usd": round(float(sums["cost_usd"]), 6),
+    }

@@ -1,0 +1,86 @@
+"""A run's own replay teachers: started for the run's duration where the config names recorded traces.
+
+An endpoint that already answers is used as it is, so that a teacher may outlive the run.
+"""
+
+import ipaddress
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from pipeline.config import Config, Endpoint
+from pipeline.errors import ConfigError, DataError
+
+START_S = 60.0
+
+
+@contextmanager
+def replayed(config: Config) -> Iterator[None]:
+    """Serve the recorded traces that `rewriter` and `teacher` name, until the block ends."""
+    with ExitStack() as stack:
+        served: set[tuple[str, str]] = set()
+        for name, endpoint in (("rewriter", config.rewriter), ("teacher", config.teacher)):
+            if endpoint.replay and (endpoint.base_url, endpoint.replay) not in served and not _answers(endpoint):
+                served.add((endpoint.base_url, endpoint.replay))
+                stack.enter_context(_teacher(name, endpoint))
+        yield
+
+
+@contextmanager
+def _teacher(name: str, endpoint: Endpoint) -> Iterator[None]:
+    assert endpoint.replay is not None
+    url = urllib.parse.urlsplit(endpoint.base_url)
+    host, port = url.hostname or "", url.port
+    if not _is_loopback(host) or port is None or url.path.rstrip("/") != "/v1":
+        raise ConfigError(
+            f"{name}.base_url is {endpoint.base_url!r}: with {name}.replay it must be a loopback address such as "
+            "http://127.0.0.1:8901/v1"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "ray_jobs",
+        "teacher",
+        "--replay",
+        endpoint.replay,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    # It stops when our end of the pipe closes, so that it ends with this process even on kill -9.
+    process = subprocess.Popen([*command, "--until-eof"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + START_S
+        while not _answers(endpoint):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                said = (process.communicate()[1] or "").strip().splitlines() or ["no answer"]
+                raise DataError(f"{name}.replay: {said[-1].removeprefix('error: ')}")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    try:
+        with urllib.request.urlopen(f"{endpoint.base_url.rstrip('/')}/models", timeout=5):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

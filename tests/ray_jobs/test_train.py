@@ -1,0 +1,222 @@
+"""Stage `train` on a real Ray: two stages, two workers, and what happens when a worker or the driver is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.append(str(Path(__file__).parents[1] / "pipeline" / "train"))
+
+from pipeline import config as configuration
+from pipeline.config import Config
+from pipeline.errors import ConfigError, DataError
+from pipeline.records import Example, Message, PackedRow, Rejected, Step
+from pipeline.storage import Manifest, StageFolder, StageRun, model_place, read_rows, root_of, write_rows
+from pipeline.train import marker
+
+pytestmark = [pytest.mark.ray, pytest.mark.train]
+
+EXAMPLES, TOO_LONG, UNCHOSEN = 24, 1, 3
+STEPS_BEFORE_CHECKPOINT = 8
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> str:
+    import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("tiny"))
+
+
+def settings(root: Path, model: str, **train: Any) -> dict[str, Any]:
+    stage = {"learning_rate": 3e-3, "rows_per_step": 4}
+    endpoint = {"model": "none", "base_url": "http://127.0.0.1:9/v1", "sampling": {"max_tokens": 1}}
+    return {
+        "storage": {"root": str(root)},
+        "cluster": {"wait_s": 5},
+        "rewriter": endpoint,
+        "teacher": endpoint,
+        "curate": {"sources": [{"name": "none", "path": "none.jsonl", "license": "unknown"}]},
+        "train": {
+            "model": model,
+            "max_length": 200,
+            "stage1": {**stage, "epochs": 12},
+            "stage2": {**stage, "epochs": 2, "max_examples": EXAMPLES - UNCHOSEN},
+            "workers": 2,
+            "worker_cpus": 0.5,
+            "checkpoint_every": STEPS_BEFORE_CHECKPOINT,
+            **train,
+        },
+        "serve": {"max_model_len": 256},
+        "evaluate": {"benchmarks": [{"name": "none", "path": "none.jsonl"}], "budgets": [8]},
+    }
+
+
+def prepare(root: Path, model: str, **train: Any) -> Config:
+    """A run whose `reformat` and `verify` are complete."""
+    import tiny
+
+    config = Config.model_validate(settings(root, model, **train))
+    folders = {name: StageFolder(root_of(config), name) for name in ("curate", "distill", "reformat", "verify")}
+    for name in ("curate", "distill"):
+        StageRun(config, name).finish(rows_in=0, rows_out=0, tables={})
+    for name, stage, inputs in (("reformat", "stage1", ("curate",)), ("verify", "stage2", ("curate", "distill"))):
+        examples = tiny.examples(EXAMPLES, stage)
+        if stage == "stage1":
+            endless = [Message("user", "?"), Message("assistant", "long " * 60)]
+            examples.append(Example("9999", "stage1", "p", "", endless))
+        write_rows(folders[name].table("examples"), Example, examples)
+        StageRun(config, name, inputs=inputs).finish(rows_in=len(examples), rows_out=len(examples), tables={})
+    return config
+
+
+def train(config: Config) -> Manifest:
+    from ray_jobs.train import run
+
+    return run(config)
+
+
+def losses(config: Config) -> dict[str, list[float]]:
+    steps = read_rows(StageFolder(root_of(config), "train").table("steps"), Step)
+    by_stage = {stage: [step for step in steps if step.stage == stage] for stage in ("stage1", "stage2")}
+    for of_stage in by_stage.values():
+        assert [step.step for step in of_stage] == list(range(len(of_stage))), "a step is missing or twice there"
+    return {stage: [step.loss for step in of_stage] for stage, of_stage in by_stage.items()}
+
+
+def wait_for_checkpoint(root: Path, seconds: float = 150) -> None:
+    """Until Ray Train has noted a checkpoint of the first stage."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for snapshot in root.glob("5_train/checkpoints/stage1-*/checkpoint_manager_snapshot.json"):
+            if "step_" in snapshot.read_text():
+                return
+        time.sleep(0.02)
+    raise TimeoutError("no checkpoint")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray_jobs import cluster
+
+    cluster.connect()
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def unbroken(cluster, model_folder, tmp_path_factory) -> tuple[Config, Manifest]:
+    config = prepare(tmp_path_factory.mktemp("unbroken"), model_folder)
+    return config, train(config)
+
+
+def test_both_stages_are_trained_exported_and_counted(unbroken):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    config, manifest = unbroken
+    folder = StageFolder(root_of(config), "train")
+    assert manifest.rows_in == 2 * EXAMPLES + TOO_LONG
+    assert manifest.rejected == {"too_long": TOO_LONG, "not_selected": UNCHOSEN}
+    assert manifest.rows_out == manifest.rows_in - TOO_LONG - UNCHOSEN
+    assert manifest.ray_actors["RayTrainWorker"] >= 4
+    rejected = read_rows(folder.table("rejected"), Rejected)
+    assert {row.detail for row in rejected if row.reason == "too_long"} == {"337 tokens, train.max_length is 200"}
+    assert sum(row.examples for row in read_rows(folder.table("packed_stage1"), PackedRow)) == EXAMPLES
+    curve = losses(config)
+    assert curve["stage1"][-1] < 0.8 * curve["stage1"][0]
+    assert curve["stage2"][0] < 0.8 * curve["stage1"][0], "stage 2 starts from the weights of stage 1"
+    for name in ("stage1", "stage2"):
+        place = model_place(config, name)
+        assert AutoTokenizer.from_pretrained(place).chat_template
+        assert AutoModelForCausalLM.from_pretrained(place).generation_config.eos_token_id == 257
+    assert model_place(config, "base") == config.train.model
+    assert not (folder.place / "checkpoints").exists()
+
+
+def test_a_complete_stage_is_left_alone(unbroken):
+    config, manifest = unbroken
+    assert train(config) == manifest
+
+
+def test_a_changed_setting_is_refused_naming_it(unbroken):
+    config, _ = unbroken
+    changed = Config.model_validate(settings(Path(config.storage.root), config.train.model, weight_decay=0.1))
+    with pytest.raises(ConfigError, match=r"train\.weight_decay"):
+        train(changed)
+
+
+def test_a_killed_worker_costs_nothing_but_time(unbroken, model_folder, tmp_path):
+    from ray.util.state import list_actors
+
+    config = prepare(tmp_path, model_folder)
+    killed = []
+
+    def kill_a_worker() -> None:
+        wait_for_checkpoint(tmp_path)
+        workers = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+        killed.append(max(workers, key=lambda worker: worker.pid).pid)
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    train(config)
+    killer.join()
+    assert killed
+    assert losses(config) == losses(unbroken[0])
+
+
+def test_the_users_mistakes_reach_the_driver(cluster, model_folder, tmp_path):
+    config = prepare(tmp_path / "short", model_folder, max_length=20)
+    with pytest.raises(DataError, match=r"stage1 has nothing to train on: of 25 examples .* are longer"):
+        train(config)
+    config = prepare(tmp_path / "long", model_folder, max_length=4096)
+    with pytest.raises(ConfigError, match="beyond the 512 positions"):
+        train(config)
+    config = prepare(tmp_path / "none", str(tmp_path))
+    with pytest.raises(DataError, match=r"holds no config\.json"):
+        train(config)
+
+
+def test_a_half_written_model_does_not_look_complete(model_folder, tmp_path):
+    import tiny
+    import torch
+
+    from pipeline.storage import Place
+    from pipeline.train import model
+
+    target = Place(str(tmp_path / "model"))
+    loaded = model.load_model(model.find(model_folder), torch.float32)
+    model.export(target, loaded, tiny.tokenizer(), marker.Made("recipe", []))
+    assert marker.read(target) == marker.Made("recipe", [])
+    loaded.save_pretrained = lambda *_, **__: (_ for _ in ()).throw(OSError("no space left on device"))
+    with pytest.raises(OSError, match="no space"):
+        model.export(target, loaded, tiny.tokenizer(), marker.Made("recipe", []))
+    assert marker.read(target) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_driver_goes_on_from_its_checkpoint(unbroken, model_folder, tmp_path):
+    config = prepare(tmp_path, model_folder)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
+    code = "import sys; from pipeline.config import load; from ray_jobs.train import run; run(load(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(file)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": "local"}
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for_checkpoint(tmp_path)
+    first.kill()
+    first.wait()
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert configuration.load(str(file)) == config
+    assert losses(config) == losses(unbroken[0])
