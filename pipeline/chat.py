@@ -23,13 +23,16 @@ import aiohttp
 from pipeline.config import Endpoint, Price
 from pipeline.errors import EndpointError
 from pipeline.prompts import split_thought
-from pipeline.records import Message, Method, Trace, TraceStatus, digest
+from pipeline.records import Message, Method, Trace, TraceStatus, digest, encodable
 from pipeline.responses import Reply, Segment
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_RETRY_AFTER_S = 300.0
+ERROR_CHARS = 300
 PREFLIGHT_S = 10.0
+CONNECT_S = 30.0
+"""Longest wait for a connection; a firewall that drops packets gives no other sign."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,15 @@ class ChatClient:
         self.counts: Counter[str] = Counter()
         self._key = _key(endpoint)
         self._places = asyncio.Semaphore(endpoint.max_in_flight)
-        self._contact = time.monotonic()
+        self._unreachable_since: float | None = None
         self._tokens: dict[str, list[int]] = {}
 
     async def __aenter__(self) -> "ChatClient":
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s, sock_connect=30),
+            timeout=aiohttp.ClientTimeout(
+                total=self.endpoint.timeout_s, sock_connect=min(CONNECT_S, self.endpoint.unreachable_s)
+            ),
             headers={"Content-Type": "application/json", **_authorization(self._key)},
         )
         return self
@@ -173,7 +178,7 @@ class ChatClient:
                     response.raise_for_status()
                     values: dict[str, Any] = await response.json()
                     return values
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 if attempt == self.endpoint.max_attempts:
                     raise EndpointError(f"{url} gives no answer ({error}): is it a vLLM server?") from None
                 await asyncio.sleep(_pause(attempt, None))
@@ -205,10 +210,12 @@ class ChatClient:
                 data=json.dumps(request.body, ensure_ascii=False).encode("utf-8", "replace"),
                 headers={"X-Client-Request-Id": request.request_id},
             ) as response:
-                self._contact = time.monotonic()
+                self._unreachable_since = None
                 body = await response.read()
-        except aiohttp.ClientConnectorError as error:
-            if time.monotonic() - self._contact > self.endpoint.unreachable_s:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            now = time.monotonic()
+            self._unreachable_since = self._unreachable_since or now
+            if now - self._unreachable_since > self.endpoint.unreachable_s:
                 raise _unreachable(self.endpoint, error) from None
             return _Failure("connection", "retry", f"no connection: {error}")
         except TimeoutError:
@@ -216,11 +223,11 @@ class ChatClient:
         except (aiohttp.ClientError, ConnectionError) as error:
             return _Failure("connection", "retry", f"connection lost: {type(error).__name__}")
         if response.status != 200:
-            return self._failure(response.status, body, _retry_after(response.headers))
+            return self._failure(response.status, _error_in(body), _retry_after(response.headers))
         return self._reply(request, body, time.monotonic() - started)
 
-    def _failure(self, status: int, body: bytes, retry_after_s: float | None) -> "_Failure":
-        message = self._redact(_error_message(body))
+    def _failure(self, status: int, error: object, retry_after_s: float | None) -> "_Failure":
+        message = self._one_line(_error_text(error))
         meaning = _meaning(status, message)
         text = f"HTTP {status}: {message}"
         if meaning == "end_of_run":
@@ -232,18 +239,23 @@ class ChatClient:
         try:
             values = json.loads(body)
             if values.get("error"):
-                return self._failure(int(values["error"].get("code") or 502), body, None)
+                return self._failure(_status_in(values["error"]), values["error"], None)
             choices = values.get("choices") or []
             if not choices:
                 return _Failure("no_choices", "retry", "an answer without choices")
+            broken = choices[0].get("error") or choices[0].get("finish_reason") == "error"
+            if broken:  # OpenRouter's way to say that the provider behind it failed half-way
+                return self._failure(_status_in(broken), broken, None)
             return _parse(request, values, choices[0], seconds)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return _Failure(
-                "malformed", "retry", f"a malformed answer ({type(error).__name__}: {self._redact(str(error))})"
+                "malformed", "retry", f"a malformed answer ({type(error).__name__}: {self._one_line(str(error))})"
             )
 
-    def _redact(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _one_line(self, text: str) -> str:
+        """What a server said, fit for a log and a table: without the key, which some servers repeat."""
+        hidden = text.replace(self._key, "***") if self._key else text
+        return encodable(" ".join(hidden.split())[:ERROR_CHARS])
 
 
 @dataclass(frozen=True)
@@ -260,14 +272,21 @@ def _meaning(status: int, message: str) -> Literal["retry", "row", "end_of_run"]
     return "retry" if status in (408, 409, 425, 429) or status >= 500 else "row"
 
 
+def _text(value: object) -> str:
+    """A text of an answer. TypeError for anything else: it must not reach the store."""
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, got {type(value).__name__}")
+    return encodable(value)
+
+
 def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], seconds: float) -> Reply:
     usage = values.get("usage") or {}
     message = choice.get("message") or {"content": choice.get("text")}
     refusal = message.get("refusal")
     return Reply(
         request_id=request.request_id,
-        text=message.get("content") or refusal or "",
-        reasoning=message.get("reasoning_content") or message.get("reasoning") or None,
+        text=_text(message.get("content") or refusal or ""),
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning") or "") or None,
         finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "stop"),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
@@ -299,14 +318,22 @@ def _retry_after(headers: Any) -> float | None:
         return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
 
 
-def _error_message(body: bytes) -> str:
-    """What an error body says, in one line."""
+def _error_in(body: bytes) -> object:
+    """The error that a body holds; its text where it is no JSON."""
     try:
-        error = json.loads(body)["error"]
-        text = f"{error.get('message')} ({error.get('code')})" if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        text = body[:300].decode("utf-8", "replace")
-    return " ".join(text.split())[:300]
+        return json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body.decode("utf-8", "replace")
+
+
+def _error_text(error: object) -> str:
+    return f"{error.get('message')} ({error.get('code')})" if isinstance(error, dict) else str(error)
+
+
+def _status_in(error: object) -> int:
+    """The HTTP status that an error inside of a 200 stands for; 502 where its code is no number."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and code >= 400 else 502
 
 
 # --- what ends a run ------------------------------------------------------------------------------
@@ -316,6 +343,10 @@ def _key(endpoint: Endpoint) -> str | None:
     if endpoint.api_key_env is None:
         return None
     key = os.environ.get(endpoint.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointError(
+            f"the key in the environment variable {endpoint.api_key_env} holds characters that no HTTP header may: set it anew"
+        )
     if not key:
         raise EndpointError(
             f"no key for {endpoint.model!r}: the environment variable {endpoint.api_key_env} is not set: "

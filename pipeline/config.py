@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.records import AnswerType, Convention
+from pipeline.redaction import names_a_secret, redacted
 
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
 """The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
@@ -46,9 +47,9 @@ class Storage(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _endpoint_from_environment(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _endpoint_from_environment(cls, values: Any) -> Any:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return {"endpoint": endpoint, **values} if endpoint else values
+        return {"endpoint": endpoint, **values} if endpoint and isinstance(values, dict) else values
 
 
 class Cluster(Section):
@@ -258,7 +259,15 @@ class Serve(Section):
     engine: Annotated[dict[str, Any], RUNTIME] = {}
     """Further vLLM engine arguments, such as `max_num_seqs`."""
     env: Annotated[dict[str, str], RUNTIME] = {}
-    """Environment variables of the replicas."""
+    """Environment variables of the replicas. No secrets: what a config says is stored and published."""
+
+    @field_validator("env")
+    @classmethod
+    def _env_holds_no_secret(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if names_a_secret(name):
+                raise ValueError(f"{name!r} looks like a secret, and configs are stored: set it on the nodes instead")
+        return env
 
 
 class Benchmark(Section):
@@ -374,6 +383,12 @@ def _flatten(node: Any, prefix: str, into: dict[str, Any]) -> None:
             _flatten(item, f"{prefix}.{index}", into)
     else:
         into[prefix] = list(node) if isinstance(node, tuple) else node
+
+
+def as_yaml(config: Config) -> str:
+    """The whole config as YAML, fit to be stored and published: without secrets in URLs."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return redacted(text)
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> Config:

@@ -25,6 +25,8 @@ from pipeline.records import VerdictName
 
 TIME_LIMIT_S = 2.0
 MEMORY_LIMIT_BYTES = 2 << 30
+ORPHAN_S = 2.0
+"""How long after the time limit a child ends that nobody killed."""
 START_LIMIT_S = 120.0
 """A child imports sympy first; on a loaded machine that takes its time."""
 MAX_RESPONSE_CHARS = 200_000
@@ -99,7 +101,7 @@ class _Child:
             process = self._running()
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+                process.stdin.write(json.dumps([gold, answer, time_limit_s]).encode() + b"\n")
                 process.stdin.flush()
                 line = self._read_line(time_limit_s)
             except BrokenPipeError:
@@ -164,19 +166,26 @@ def _child_environment() -> dict[str, str]:
 
 # --- final answers --------------------------------------------------------------------------------
 
-_STATEMENT = re.compile(
-    r"(?:final answer|answer)\s*(?:is|:|=)\s*:?\s*\**\s*([^\n]+?)\s*\**\.?\s*(?:\n|$)", re.IGNORECASE
-)
+# Every repeat has a bound: a model that writes thousands of blanks must not cost their square.
+_STATEMENT = re.compile(r"\banswer\s{0,9}(?:is|:|=)[\s:*]{0,20}|^(?:A:|####)[ \t]{0,9}", re.IGNORECASE | re.MULTILINE)
 
 
-def final_answer(response: str) -> str | None:
-    """The answer a response ends with: its last box after the thought, else a clear final statement."""
+def final_answer(response: str, *, cut: bool = False) -> str | None:
+    """The answer a response ends with: its last box after the thought, else a clear final statement.
+
+    A response `cut` at a token budget may end inside of its statement: there its line must have ended.
+    """
     answer = after_thought(response[-MAX_RESPONSE_CHARS:])
     boxed = last_boxed(answer)
     if boxed is not None:
         return boxed or None
-    stated = _STATEMENT.findall(answer)
-    return stated[-1].strip() or None if stated else None
+    ends = [match.end() for match in _STATEMENT.finditer(answer)]
+    if not ends:
+        return None
+    stated, ended, _ = answer[ends[-1] :].partition("\n")
+    if (cut and not ended) or _BOX_OPENS.search(stated):
+        return None
+    return stated.strip().rstrip("*").removesuffix(".").strip("* \t") or None
 
 
 def after_thought(response: str) -> str:
@@ -186,15 +195,22 @@ def after_thought(response: str) -> str:
     return "" if response.lstrip().startswith("<think>") else response
 
 
+_BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}`, braces nested to any depth; None where there is none."""
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 1
-        for position in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[match.end() : position].strip()
-    return None
+    opened: list[int | None] = []  # where the box of each open brace starts, None for a brace that is no box
+    start, end = -1, -1
+    for brace in _BRACE.finditer(text):  # in one pass: boxes that never close must not cost their square
+        if brace.group() != "}":
+            opened.append(brace.end() if len(brace.group()) > 1 else None)
+        elif opened:
+            box = opened.pop()
+            if box is not None and box > start:
+                start, end = box, brace.start()
+    return text[start:end].strip() if end >= 0 else None
 
 
 def last_number(text: str) -> str | None:
@@ -234,6 +250,7 @@ def _serve_child() -> None:
     """Grade pairs from standard input until it closes. Runs in the child only."""
     import logging
     import resource
+    import signal
 
     answers = os.fdopen(os.dup(1), "w")  # a library's print must not look like a verdict
     os.dup2(2, 1)
@@ -243,8 +260,13 @@ def _serve_child() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        gold, answer = json.loads(line)
-        print(json.dumps(_judge(gold, answer)), file=answers, flush=True)
+        gold, answer, time_limit_s = json.loads(line)
+        # The parent kills a child that hangs. Where the parent itself was killed, the kernel does it: no code of
+        # ours would run in the middle of a big power.
+        signal.setitimer(signal.ITIMER_REAL, time_limit_s + ORPHAN_S)
+        verdict = json.dumps(_judge(gold, answer))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(verdict, file=answers, flush=True)
 
 
 Judged = tuple[Literal["correct", "incorrect", "unparsable"], str]

@@ -11,8 +11,9 @@ import json
 import os
 import uuid
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.storage import Place
 
@@ -58,7 +59,7 @@ class Segment:
         self._pending: list[str] = []
         self._written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writer: asyncio.Task[None] | None = None
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._parts = 0
 
     async def __aenter__(self) -> "Segment":
@@ -68,8 +69,7 @@ class Segment:
     async def __aexit__(self, *_: object) -> None:
         if self._writer is not None:
             await self._writer
-        if self._file is not None:
-            self._file.close()
+        self._close()
 
     def get(self, request_id: str) -> Reply | None:
         """The reply that was stored for a request."""
@@ -97,16 +97,29 @@ class Segment:
 
     def _write(self, data: bytes) -> None:
         if not self._folder.is_local:
-            self._parts += 1
-            (self._folder / f"{self._name}.{self._parts:06d}.jsonl").write(data)
+            self._next_part().write(data)
             return
-        if self._file is None:
-            path = Path((self._folder / f"{self._name}.jsonl").path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
-        self._file.write(data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            if self._file is None:
+                path = Path(self._next_part().path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("ab", buffering=0)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:  # half a line may stand there now: what comes next goes into a file of its own
+            self._close()
+            raise
+
+    def _next_part(self) -> Place:
+        self._parts += 1
+        return self._folder / f"{self._name}.{self._parts:06d}.jsonl"
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _load(self) -> dict[str, Reply]:
         known = {}
@@ -123,7 +136,7 @@ def read_segment(file: Place) -> list[Reply]:
     for line in file.read().split(b"\n"):
         try:
             values: dict[str, Any] = json.loads(line)
-        except ValueError:
+            replies.append(Reply(**values))
+        except (ValueError, TypeError):
             continue
-        replies.append(Reply(**values))
     return replies

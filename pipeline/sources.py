@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Benchmark, Columns, Source
 from pipeline.errors import DataError
-from pipeline.records import Problem, problem_id
+from pipeline.records import Problem, encodable, problem_id
 from pipeline.storage import Place, iter_dicts
 
 FORMATS = (".jsonl", ".csv", ".parquet")
+MAX_CSV_FIELD = 1 << 28
+"""The csv module stops at 131,072 characters, which solutions exceed."""
 
 
 @dataclass(frozen=True)
@@ -63,46 +66,51 @@ def _check_columns(source: Source | Benchmark, file: Place) -> None:
 def _column_names(file: Place) -> set[str] | None:
     """The columns of the first row that can be read; None where there is no row."""
     if file.uri.endswith(".parquet"):
-        with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
-            return set(parquet.schema_arrow.names) if parquet.metadata.num_rows else None
-    for row in _dicts(file):
+        try:
+            with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+                return set(parquet.schema_arrow.names) if parquet.metadata.num_rows else None
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{file.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+    for _, row in _dicts(file):
         if isinstance(row, dict):
             return set(row)
     return None
 
 
 def read(file: Place, columns: Columns) -> Iterator[RawRow]:
-    """The rows of a file, malformed ones with their error."""
-    for number, row in enumerate(_dicts(file), 1):
+    """The rows of a file, malformed ones with their error. Places count lines in JSONL, rows elsewhere, from 1."""
+    for number, row in _dicts(file):
         place = f"{file.uri}:{number}"
         if isinstance(row, str):
             yield RawRow(place, None, None, None, None, error=row)
             continue
         values = {
-            name: None if column is None or row.get(column) is None else str(row[column]).strip()
+            name: None if column is None or row.get(column) is None else encodable(str(row[column])).strip()
             for name, column in columns.model_dump().items()
         }
         yield RawRow(place, **values)
 
 
-def _dicts(file: Place) -> Iterator[dict[str, Any] | str]:
-    """Rows as dicts; a string says why one is malformed."""
+def _dicts(file: Place) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows as dicts, with their numbers; a string says why one is malformed."""
     if file.uri.endswith(".parquet"):
-        yield from iter_dicts(file)
+        yield from enumerate(iter_dicts(file), 1)
     elif file.uri.endswith(".csv"):
-        yield from csv.DictReader(io.StringIO(file.read().decode("utf-8", "replace"), newline=""))
+        csv.field_size_limit(MAX_CSV_FIELD)
+        text = file.read().decode("utf-8-sig", "replace")  # Excel begins its files with a mark
+        yield from enumerate(csv.DictReader(io.StringIO(text, newline="")), 1)
     else:
-        for line in file.read().splitlines():
+        for number, line in enumerate(file.read().splitlines(), 1):
             if line.strip():
-                yield _json_row(line)
+                yield number, _json_row(line)
 
 
 def _json_row(line: bytes) -> dict[str, Any] | str:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"no JSON: {error}"
-    return row if isinstance(row, dict) else f"no JSON object: {str(row)[:80]}"
+    return row if isinstance(row, dict) else encodable(f"no JSON object: {str(row)[:80]}")
 
 
 def read_benchmark(benchmark: Benchmark, endpoint: str | None) -> list[Problem]:

@@ -26,8 +26,9 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.config import STAGES, Config, fingerprint
+from pipeline.config import STAGES, Config, as_yaml, fingerprint
 from pipeline.errors import ConfigError, DataError, InvariantError
+from pipeline.redaction import redacted
 
 R = TypeVar("R")
 
@@ -80,7 +81,8 @@ class Place:
         selector = pyarrow.fs.FileSelector(self.path, recursive=True, allow_not_found=True)
         with _NamedErrors(self):
             infos = self.filesystem.get_file_info(selector)
-        inside = (i.path.removeprefix(self.path).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
+        root = self.path.strip("/")  # fsspec's filesystems begin paths with a slash, whatever they were asked
+        inside = (i.path.strip("/").removeprefix(root).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
         return [self / path for path in sorted(inside) if path.endswith(suffix)]
 
     def read(self) -> bytes:
@@ -214,10 +216,15 @@ def _columns(record: type) -> list[str]:
 
 
 def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
-    files = folder.files(".parquet")
+    """`folder` may be a single file too."""
+    files = [folder] if folder.uri.endswith(".parquet") and not folder.is_folder() else folder.files(".parquet")
     if not files:
         raise DataError(f"{folder.uri!r} holds no Parquet files: run the stage that makes it")
-    dataset = pyarrow.dataset.dataset([file.path for file in files], format="parquet", filesystem=folder.filesystem)
+    paths = [file.path for file in files]
+    try:
+        dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{folder.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
     if record is not None:
         missing = set(_columns(record)) - set(dataset.schema.names)
         if missing:
@@ -312,7 +319,8 @@ class StageRun:
         self.root = root_of(config)
         self.folder = StageFolder(self.root, stage)
         self.stage = stage
-        self.settings = json.loads(json.dumps(fingerprint(config, stage)))
+        settings = json.dumps(fingerprint(config, stage), ensure_ascii=False)
+        self.settings: dict[str, Any] = json.loads(redacted(settings))
         self.inputs = {name: StageFolder(self.root, name).require().artifact for name in inputs}
         self.rejected: Counter[str] = Counter()
         self.figures: dict[str, Any] = {}
@@ -321,7 +329,7 @@ class StageRun:
         if self.complete:
             self._refuse_changes(self.complete)
         else:
-            (self.root / "config.json").write(config.model_dump_json(indent=1).encode())
+            (self.root / "config.yaml").write(as_yaml(config).encode())
 
     def _refuse_changes(self, made: Manifest) -> None:
         manifest = self.folder.place / "manifest.json"

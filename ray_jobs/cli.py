@@ -36,7 +36,8 @@ A stage that is complete is skipped. One that was made with other settings is re
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 our fault, 2 the user's, 130 interrupted."""
     parsed = _parser().parse_args(arguments)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at each fork
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         parsed.command(parsed)
     except BrokenPipeError:

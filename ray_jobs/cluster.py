@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections import Counter
+from typing import Any
 
 import ray
 import ray.data
@@ -18,16 +19,19 @@ from pipeline.config import Config
 from pipeline.errors import ResourceError
 
 
-def connect() -> None:
-    """Connect this process to the cluster, once."""
+def connect(**options: Any) -> None:
+    """Connect this process to the cluster, once. `options` are further ones of `ray.init`."""
     if ray.is_initialized():
         return
     # 0 keeps accelerators visible to processes that asked for none: what Ray will do by default soon.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    ray.init(logging_level=logging.WARNING, log_to_driver=True, include_dashboard=True, dashboard_host="127.0.0.1")
+    ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # What fails is raised here as well, and shown once: in one line where the user can mend it.
+    for echo in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(echo).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts answers, not blocks
     context.print_on_execution_start = False
@@ -74,6 +78,12 @@ def _ask_autoscaler(count: int, cpus: float, gpus: float) -> None:
 
 def actors() -> dict[str, int]:
     """How many actors of each class Ray has started in this job, dead ones included, by Ray's own state."""
-    job = ray.get_runtime_context().get_job_id()
-    found = list_actors(filters=[("job_id", "=", job)], limit=10_000, raise_on_missing_output=False)
+    context = ray.get_runtime_context()
+    # By address: another cluster of this machine may be the default one.
+    found = list_actors(
+        address=context.gcs_address,
+        filters=[("job_id", "=", context.get_job_id())],
+        limit=10_000,
+        raise_on_missing_output=False,
+    )
     return dict(sorted(Counter(re.sub(r"^_", "", actor.class_name) for actor in found).items()))

@@ -1,11 +1,13 @@
 """The whole flow: every stage in order, each from the tables of those before it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
 from pipeline.config import STAGES, Config
 from pipeline.storage import Manifest, StageFolder, root_of
+from ray_jobs import report
 from ray_jobs.teacher import replayed
 
 
@@ -14,6 +16,7 @@ def run(config: Config) -> None:
     with _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
+    report.show(config)
 
 
 def run_one(config: Config, stage: str) -> None:
@@ -22,6 +25,8 @@ def run_one(config: Config, stage: str) -> None:
         run_stage(config, stage)
         if stage == "serve":
             import_module("ray_jobs.serve").keep_up(config)
+    if stage == "report":
+        report.show(config)
 
 
 @contextmanager
@@ -31,7 +36,9 @@ def _surroundings(config: Config) -> Iterator[None]:
         try:
             yield
         finally:
-            import_module("ray_jobs.serve").stop()
+            # Not imported above, for it is heavy: a run with nothing to do is over at once.
+            if "ray_jobs.serve" in sys.modules:
+                sys.modules["ray_jobs.serve"].stop()
 
 
 def run_stage(config: Config, stage: str) -> Manifest:

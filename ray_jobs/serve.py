@@ -86,9 +86,14 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     if APP_NAME not in serve.status().applications:
         _refuse_a_taken_port(config)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": settings.port})
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": settings.host, "port": settings.port},
+        logging_config={"log_level": "WARNING"},
+    )
     app = build_openai_app(app_arguments(config, models))
-    serve.run_many([serve.RunTarget(app, name=APP_NAME, route_prefix="/")], wait_for_applications_running=False)
+    target = serve.RunTarget(app, name=APP_NAME, route_prefix="/", logging_config={"log_level": "WARNING"})
+    serve.run_many([target], wait_for_applications_running=False)
     _wait_until_ready(config, models)
 
 

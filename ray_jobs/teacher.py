@@ -15,18 +15,22 @@ from contextlib import ExitStack, contextmanager
 
 from pipeline.config import Config, Endpoint
 from pipeline.errors import ConfigError, DataError
+from pipeline.storage import StageFolder, root_of
 
 START_S = 60.0
 
 
 @contextmanager
 def replayed(config: Config) -> Iterator[None]:
-    """Serve the recorded traces that `rewriter` and `teacher` name, until the block ends."""
+    """Serve the recorded traces that `rewriter` and `teacher` name, until the block ends.
+
+    Only where their stage has something left to ask.
+    """
+    endpoints = (("reformat", "rewriter", config.rewriter), ("distill", "teacher", config.teacher))
     with ExitStack() as stack:
-        served: set[tuple[str, str]] = set()
-        for name, endpoint in (("rewriter", config.rewriter), ("teacher", config.teacher)):
-            if endpoint.replay and (endpoint.base_url, endpoint.replay) not in served and not _answers(endpoint):
-                served.add((endpoint.base_url, endpoint.replay))
+        for stage, name, endpoint in endpoints:
+            finished = StageFolder(root_of(config), stage).manifest() is not None
+            if endpoint.replay and not finished and not _answers(endpoint):
                 stack.enter_context(_teacher(name, endpoint))
         yield
 

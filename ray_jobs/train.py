@@ -7,7 +7,9 @@ too: the name holds a hash of all that decides the model, so that a changed sett
 
 import contextlib
 import json
+import logging
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +153,7 @@ def _fit(job: StageJob, checkpoints: Place) -> None:
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             failure_config=FailureConfig(max_failures=settings.max_failures),
             callbacks=[_TellFailures()],
-            logging_config=LoggingConfig(log_level="WARNING"),
+            logging_config=LoggingConfig(log_level="ERROR"),  # its warnings come with tracebacks, on any busy machine
         ),
     )
     error = trainer.fit().return_value
@@ -200,6 +202,9 @@ def _train(job: StageJob) -> None:
 
     from pipeline.train import data, loop, model
 
+    # Ray Train logs every report, and DeepSpeed calls what torch is about to rename: neither is news here.
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     torch.set_num_threads(max(1, int(settings.worker_cpus)))
     source = model.find(job.model, job.rows.endpoint)
     optimization: Optimization = getattr(settings, job.stage)

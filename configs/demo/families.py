@@ -75,7 +75,7 @@ class Task:
 
 def chain_sum(meta: Meta, rng: random.Random) -> Task | None:
     ask = rng.choice(["Work out {}.", "What is {}?", "Compute {}.", "Find the value of {}."])
-    return expression("chain_sum", meta["expression"], ask, "go from left to right")
+    return expression("chain_sum", meta["expression"], ask, "go from left to right", limit=20)
 
 
 def basic_arithmetic(meta: Meta, rng: random.Random) -> Task | None:
@@ -83,11 +83,11 @@ def basic_arithmetic(meta: Meta, rng: random.Random) -> Task | None:
     ask = rng.choice(["Calculate {}.", "Evaluate {}.", "What does {} come to?", "Find {}."])
     if text.count("×") != 1:
         return None
-    return expression("basic_arithmetic", text, ask, "multiply first, then go from left to right")
+    return expression("basic_arithmetic", text, ask, "multiply first, then go from left to right", limit=30)
 
 
-def expression(family: str, text: str, ask: str, plan: str) -> Task | None:
-    """Products first, then sums from left to right; None where a total falls below zero."""
+def expression(family: str, text: str, ask: str, plan: str, limit: int) -> Task | None:
+    """Products first, then sums from left to right; None where a value is below 0 or above `limit`."""
 
     def solve(sheet: Sheet) -> int:
         terms = []
@@ -103,7 +103,7 @@ def expression(family: str, text: str, ask: str, plan: str) -> Task | None:
 
     sheet = Sheet()
     answer = solve(sheet)
-    if any(line.value < 0 for line in sheet.lines) or re.search(r"\b0\b", text):
+    if not all(0 <= line.value <= limit for line in sheet.lines) or re.search(r"\b(0|10|1 (?=×))|× 1\b", text):
         return None
     return Task(family, ask.format(text), solve, plan, text, answer, text.count("×"))
 
@@ -112,20 +112,24 @@ def leg_counting(meta: Meta, rng: random.Random) -> Task | None:
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
     animals: dict[str, int] = {name: n for name, n in meta["animals"].items() if 2 <= ANIMALS[name] <= 10}
-    if len(animals) < 3 or min(animals.values()) < 2 or {"starfish", "sheep", "deer"} & set(animals):
+    if len(animals) < 2 or {"starfish", "sheep", "deer"} & set(animals):
         return None
     plurals = [re.sub("fly$", "flie", re.sub("(is|ch)$", r"\1e", name)) + "s" for name in animals]
-    ask = rng.choice(["How many legs do {}, {} and {} have?", "Count the legs of {}, {} and {}.",
-                      "A farm keeps {}, {} and {}. How many legs is that?"])
+    ask = rng.choice(
+        [
+            "How many legs do {} and {} have?",
+            "Count the legs of {} and {}.",
+            "A farm keeps {} and {}. How many legs is that?",
+        ]
+    )
 
     def solve(sheet: Sheet) -> int:
-        parts = [sheet.do(count, "×", ANIMALS[name]) for name, count in animals.items()]
-        return sheet.do(sheet.do(parts[0], "+", parts[1]), "+", parts[2])
+        first, second = [sheet.do(count, "×", ANIMALS[name]) for name, count in animals.items()]
+        return sheet.do(first, "+", second)
 
     counted = [f"{n} {plural}" for n, plural in zip(animals.values(), plurals, strict=True)]
     facts = ", ".join(f"{plural} have {ANIMALS[name]}" for name, plural in zip(animals, plurals, strict=True))
-    return Task("leg_counting", ask.format(*counted), solve, f"count legs: {facts}", "all the legs",
-                solve(Sheet()), 3)
+    return Task("leg_counting", ask.format(*counted), solve, f"count legs: {facts}", "all the legs", solve(Sheet()), 2)
 
 
 def simple_equations(meta: Meta, rng: random.Random) -> Task | None:
@@ -143,29 +147,52 @@ def simple_equations(meta: Meta, rng: random.Random) -> Task | None:
     return Task("simple_equations", ask.format(x=x, text=text), solve, plan, x, solve(Sheet()), 0)
 
 
-def simple_geometry(meta: Meta, rng: random.Random) -> Task | None:
-    a, b = [int(angle) for angle in meta["known_angles"]]
-    ask = rng.choice(["Two angles of a triangle are {}° and {}°. Find the third.",
-                      "A triangle has angles of {}° and {}°. What is the third angle?",
-                      "What angle completes a triangle with angles {}° and {}°?"])
+def count_bits(meta: Meta, rng: random.Random) -> Task | None:
+    number: int = meta["number"]
+    ask = rng.choice(
+        [
+            "How many 1 bits does {} have in binary?",
+            "Count the ones in the binary form of {}.",
+            "Write {} in binary. How many digits are 1?",
+        ]
+    )
 
     def solve(sheet: Sheet) -> int:
-        return sheet.do(180, "-", sheet.do(a, "+", b))
+        rest, bits = number, 0
+        while rest > 0:
+            rest = sheet.do(rest, "-", 1 << (rest.bit_length() - 1))
+            bits += 1
+        return bits
 
-    return Task("simple_geometry", ask.format(a, b), solve, "use that the angles add up to 180", "the angle",
-                solve(Sheet()), 1)
+    return Task(
+        "count_bits",
+        ask.format(number),
+        solve,
+        "take away powers of two and count them",
+        "the 1 bits",
+        solve(Sheet()),
+        0,
+    )
 
 
 Builder = Callable[[Meta, random.Random], Task | None]
 FAMILIES: dict[str, tuple[Builder, dict[str, Any]]] = {
-    "chain_sum": (chain_sum, {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 2}),
-    "basic_arithmetic": (basic_arithmetic, {
-        "min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1, "operators": ["+", "-", "*"],
-        "allow_parentheses": False, "allow_negation": False}),
-    "leg_counting": (leg_counting, {
-        "min_animals": 3, "max_animals": 3, "min_instances": 2, "max_instances": 9}),
-    "simple_equations": (simple_equations, {"min_terms": 2, "max_terms": 2, "min_value": 2, "max_value": 12}),
-    "simple_geometry": (simple_geometry, {"min_sides": 3, "max_sides": 3}),
+    "chain_sum": (chain_sum, {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1}),
+    "basic_arithmetic": (
+        basic_arithmetic,
+        {
+            "min_terms": 3,
+            "max_terms": 4,
+            "min_digits": 1,
+            "max_digits": 1,
+            "operators": ["+", "-", "*"],
+            "allow_parentheses": False,
+            "allow_negation": False,
+        },
+    ),
+    "leg_counting": (leg_counting, {"min_animals": 2, "max_animals": 2, "min_instances": 2, "max_instances": 5}),
+    "simple_equations": (simple_equations, {"min_terms": 2, "max_terms": 2, "min_value": 2, "max_value": 7}),
+    "count_bits": (count_bits, {"min_n": 9, "max_n": 127}),
 }
 
 
@@ -180,8 +207,11 @@ def rewrite(task: Task, rng: random.Random, sheet: Sheet) -> str:
 def think(task: Task, rng: random.Random, sheet: Sheet, correct_a_slip: bool = False) -> tuple[str, str]:
     """A long thought and the reply after it, as the teacher gives them. A sheet that slips goes unchecked."""
     answer = task.solve(sheet)
-    said = [rng.choice(["Okay, I need {}. I {}.", "I want {}. The plan: {}.", "Let me find {}. I {}."])
-            .format(task.goal, task.plan)]
+    said = [
+        rng.choice(["Okay, I need {}. I {}.", "I want {}. The plan: {}.", "Let me find {}. I {}."]).format(
+            task.goal, task.plan
+        )
+    ]
     wrong_at = rng.randrange(len(sheet.lines)) if correct_a_slip else -1
     for number, line in enumerate(sheet.lines):
         lead = rng.choice(["First", "To start"] if not number else ["Now", "Then", "Next"])
@@ -194,7 +224,7 @@ def think(task: Task, rng: random.Random, sheet: Sheet, correct_a_slip: bool = F
         said.append(rng.choice(["That looks right.", "Good, that should be it.", "I think that is fine."]))
     else:
         check = rng.choice(["Wait, let me check:", "Let me check by going back:", "Let me verify this:"])
-        back = ", ".join(line.undo() for line in reversed(sheet.lines[task.check_from:]))
+        back = ", ".join(line.undo() for line in reversed(sheet.lines[task.check_from :]))
         said.append(f"{check} {back}. {rng.choice(['It fits.', 'Good.', 'That matches.'])}")
     reply = rng.choice(["The answer is \\boxed{{{}}}.", "So the answer is \\boxed{{{}}}."])
     return "\n".join(said), reply.format(answer)

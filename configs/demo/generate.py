@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from families import FAMILIES, Builder, Sheet, Task, rewrite, think
+from families import FAMILIES, Builder, Line, Sheet, Task, rewrite, think
 
 SEED = 2411_16489
 HERE = Path(__file__).parent
@@ -32,22 +32,30 @@ Row = dict[str, Any]
 
 
 def tasks(builder: Builder, name: str, settings: Row, count: int, rng: random.Random) -> list[Task]:
-    """The first `count` tasks of a family that suit the demo, no two with the same numbers."""
+    """The first `count` tasks of a family that suit the demo, no two with the same calculations."""
     import reasoning_gym
 
-    found: dict[tuple[str, ...], Task] = {}
+    found: dict[frozenset[Line], Task] = {}
     for item in reasoning_gym.create_dataset(name, size=count * 40, seed=SEED, **settings):
         task = builder(item["metadata"], rng)
         if task:
-            found.setdefault(tuple(sorted(re.findall(r"\d+|[+×-]", task.problem))), task)
+            sheet = Sheet()
+            task.solve(sheet)
+            found.setdefault(frozenset(sheet.lines), task)
         if len(found) == count:
             return list(found.values())
     raise SystemExit(f"{name}: {len(found)} tasks, {count} needed: loosen the family's settings")
 
 
 def problem_row(problem: str, answer: str | None, solution: str, family: str, level: str | None) -> Row:
-    return {"problem": problem, "answer": answer, "solution": solution, "source": f"reasoning-gym/{family}",
-            "license": "Apache-2.0", "level": level}
+    return {
+        "problem": problem,
+        "answer": answer,
+        "solution": solution,
+        "source": f"reasoning-gym/{family}",
+        "license": "Apache-2.0",
+        "level": level,
+    }
 
 
 def good_row(task: Task) -> Row:
@@ -97,8 +105,13 @@ def non_numeric(rng: random.Random) -> Iterator[Row]:
         for item in items:
             yield problem_row(item["question"], item["answer"], "", name, None)
     for animal, letter in (("spider", "C"), ("duck", "A")):
-        yield problem_row(f"How many legs does a {animal} have?\n(A) 2 (B) 6 (C) 8 (D) 10", letter,
-                          f"The answer is ({letter}).", "leg_counting", None)
+        yield problem_row(
+            f"How many legs does a {animal} have?\n(A) 2 (B) 6 (C) 8 (D) 10",
+            letter,
+            f"The answer is ({letter}).",
+            "leg_counting",
+            None,
+        )
 
 
 def restyled(tasks: list[Task], styles: str, rng: random.Random) -> list[Task]:
@@ -114,8 +127,13 @@ def restyled(tasks: list[Task], styles: str, rng: random.Random) -> list[Task]:
 
 
 def trace(model: str, problem: str, content: str, reasoning: str | None = None, finish: str = "stop") -> Row:
-    return {"model": model, "problem": problem, "content": content, "reasoning_content": reasoning,
-            "finish_reason": finish}
+    return {
+        "model": model,
+        "problem": problem,
+        "content": content,
+        "reasoning_content": reasoning,
+        "finish_reason": finish,
+    }
 
 
 def slipping_sheet(task: Task, rng: random.Random) -> Sheet:
@@ -134,8 +152,11 @@ def rewriter_samples(task: Task, rng: random.Random) -> Iterator[Row]:
     if rng.random() >= 0.04:
         yield trace("demo-rewriter", task.problem, fine)
         return
-    bad = [rewrite(task, rng, slipping_sheet(task, rng)), "I'm sorry, but I can't help with that.",
-           fine.replace("\\boxed{", "").replace("}", "")]
+    bad = [
+        rewrite(task, rng, slipping_sheet(task, rng)),
+        "I'm sorry, but I can't help with that.",
+        fine.replace("\\boxed{", "").replace("}", ""),
+    ]
     yield trace("demo-rewriter", task.problem, rng.choice(bad))
     yield trace("demo-rewriter", task.problem, fine if rng.random() < 0.5 else rng.choice(bad))
 
@@ -151,9 +172,13 @@ def teacher_sample(task: Task, rng: random.Random) -> Row:
             return trace("demo-teacher", task.problem, f"<think>\n{cut}", None, "length")
         return trace("demo-teacher", task.problem, "", cut, "length")
     if 0.19 <= luck < 0.23:
-        return rng.choice([trace("demo-teacher", task.problem, "", thought),
-                           trace("demo-teacher", task.problem, f"<think>\n{thought}"),
-                           trace("demo-teacher", task.problem, "That settles it.", thought)])
+        return rng.choice(
+            [
+                trace("demo-teacher", task.problem, "", thought),
+                trace("demo-teacher", task.problem, f"<think>\n{thought}"),
+                trace("demo-teacher", task.problem, "That settles it.", thought),
+            ]
+        )
     if inline:
         return trace("demo-teacher", task.problem, f"<think>\n{thought}\n</think>\n\n{reply}")
     return trace("demo-teacher", task.problem, reply, thought)
@@ -193,9 +218,13 @@ def main() -> None:
     # Curation may keep either of two duplicates, so the models know both wordings.
     wordings = {task.problem: task for task in [*duplicates, *good]}
     write_jsonl("problems.jsonl", rows)
-    write_jsonl("heldout.jsonl", (
-        {"id": f"demo-{number:03}", "problem": task.problem, "answer": str(task.answer), "level": task.family}
-        for number, task in enumerate(heldout, 1)))
+    write_jsonl(
+        "heldout.jsonl",
+        (
+            {"id": f"demo-{number:03}", "problem": task.problem, "answer": str(task.answer), "level": task.family}
+            for number, task in enumerate(heldout, 1)
+        ),
+    )
     write_jsonl("traces.jsonl", (row for task in wordings.values() for row in replies(task, rng)))
     counts = {reason: len(fault) for reason, fault in planted.items()}
     (HERE / "planted.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")

@@ -13,13 +13,13 @@ from pipeline.records import AnswerType, Problem, Rejected, RejectReason, proble
 from pipeline.sources import RawRow
 
 _IMAGE = re.compile(
-    r"\[asy\]|<img\b|<image|!\[[^\]]*\]\(|\\includegraphics"
+    r"\[asy\]|<img\b|<image|!\[[^\]]{0,300}\]\(|\\includegraphics"
     r"|\b(?:in|from|see|as shown in|shown in) the (?:figure|diagram|picture|image|graph)\b"
     r"|\b(?:figure|diagram|picture|image) (?:below|above|shown)\b|\bas shown\b|如图",
     re.IGNORECASE,
 )
 _PROOF = re.compile(
-    r"(?:^|[.:;,?!]\s+|\n\s*|\b(?:and|then|to)\s+)(?:prove|show) (?:that|the)\b|\bgive a proof\b|证明|求证",
+    r"(?:^|[.:;,?!]\s+|\n[ \t]*|\b(?:and|then|to)\s+)(?:prove|show) (?:that|the)\b|\bgive a proof\b|证明|求证",
     re.IGNORECASE,
 )
 
@@ -76,7 +76,7 @@ _TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
     ("decimal", re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d*)\.\d+")),
     ("percentage", re.compile(r"[+-]?\d+(?:\.\d+)?\s*\\?%")),
     ("fraction", re.compile(r"[+-]?(?:\d+\s*/\s*\d+|\\[dt]?frac\s*\{?-?\d+\}?\s*\{?\d+\}?)")),
-    ("tuple", re.compile(r"[(\[{].*,.*[)\]}]|\\\{.*\\\}")),
+    ("tuple", re.compile(r"[(\[{](?=[^,\n]*,).*[)\]}]|\\\{.*\\\}")),
 )
 _WORDS = re.compile(r"[A-Za-z]{2,}")
 

@@ -53,7 +53,7 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
         return Reading("budget_forced", budget, generation.response, tokens, False, False)
     cut = generation.tokens[:budget]
     text = generation.response if tokens <= budget else await client.detokenize(cut)
-    if final_answer(text) is not None:
+    if final_answer(text, cut=True) is not None:
         return Reading("budget_forced", budget, text, len(cut), True, False)
     forced = prompts.forced_answer(text)
     appended = await client.tokenize(forced)

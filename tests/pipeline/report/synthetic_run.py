@@ -39,7 +39,7 @@ def config(root: Path, **report: Any) -> Config:
                 "stage1": sft,
                 "stage2": sft,
             },
-            "serve": {"max_model_len": 1024, "env": {"HF_TOKEN": "hf_secret", "VLLM_CPU_KVCACHE_SPACE": "2"}},
+            "serve": {"max_model_len": 1024, "env": {"VLLM_CPU_KVCACHE_SPACE": "2"}},
             "evaluate": {"benchmarks": benchmarks, "budgets": list(BUDGETS)},
             "report": {"title": "Longthought demo", **report},
         }

@@ -1,0 +1,36 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# EXTRA=gpu installs the CUDA builds of torch and vLLM instead of the CPU ones.
+PYTHON ?= python3.11
+EXTRA ?= cpu
+BIN := .venv/bin
+READY := .venv/.ready-$(EXTRA)
+
+.PHONY: demo test test-slow check format lock clean
+
+demo: $(READY)  ## from raw problems to the report of an evaluated student
+	$(BIN)/python -m ray_jobs run --config configs/demo.yaml
+
+test: $(READY)  ## everything but the hour-long proofs
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the long proofs, before a release
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+check: $(READY)  ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## pin the dependencies of pyproject.toml anew
+	.ci/lock
+
+clean:  ## forget the environment and the demo's run
+	rm -rf .venv runs/demo
+
+$(READY): configs/requirements-$(EXTRA).txt pyproject.toml .ci/setup
+	.ci/setup $(PYTHON) $(EXTRA)

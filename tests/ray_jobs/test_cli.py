@@ -1,0 +1,131 @@
+"""A user's mistake is one line on stderr and exit status 2, and nothing is half-written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+import small
+from conftest import Teacher, free_port
+
+from ray_jobs import cli
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail; gives the one line it says."""
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        line = capsys.readouterr().err.strip()
+        assert ended.value.code == 2
+        assert "\n" not in line, line
+        assert line.startswith("error: ")
+        return line
+
+    return run
+
+
+@pytest.fixture
+def settings(sums: Path) -> list[str]:
+    return small.overrides(sums, str(sums / "run"), "http://127.0.0.1:1/v1")
+
+
+def test_an_unknown_key_is_named_with_the_nearest_right_one(mistake, settings):
+    assert "'distill.max_sample': did you mean 'max_samples'?" in mistake(
+        *small.arguments("distill", [*settings, "distill.max_sample=3"])
+    )
+
+
+def test_a_missing_config_file_is_named(mistake):
+    assert "no/such.yaml" in mistake("run", "--config", "no/such.yaml")
+
+
+def test_a_missing_problem_file_is_named(mistake, settings, sums):
+    (sums / "problems.jsonl").unlink()
+    assert "problems.jsonl' does not exist" in mistake(*small.arguments("curate", settings))
+
+
+def test_parquet_with_a_missing_column_names_it_and_what_there_is(mistake, settings, sums):
+    pandas.DataFrame({"question": ["1+1?"], "answer": ["2"]}).to_parquet(sums / "p.parquet")
+    source = json.dumps([{"name": "p", "path": str(sums / "p.parquet"), "license": "MIT"}])
+    line = mistake(*small.arguments("curate", [*settings, f"curate.sources={source}"]))
+    assert "no column 'problem'" in line and "question" in line and "columns.problem" in line
+
+
+def test_an_empty_problem_set_is_refused(mistake, settings, sums):
+    (sums / "problems.jsonl").write_text("")
+    assert "has no rows" in mistake(*small.arguments("curate", settings))
+    assert not (sums / "run").exists() or not list((sums / "run").rglob("manifest.json"))
+
+
+def test_a_stage_before_its_input_says_which_to_run(mistake, settings):
+    assert "run `longthought curate` first" in mistake(*small.arguments("distill", settings))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "RUN", "nonsense"], "unknown stage 'nonsense'"),
+        (["show", "RUN", "curate", "problems"], "holds no tables"),
+        (["teacher", "--replay", "no.jsonl"], "no recorded traces at 'no.jsonl'"),
+        (["teacher", "--replay", "TRACES", "--fault", "429"], "NAME=SHARE"),
+        (["teacher", "--replay", "TRACES", "--fault", "flood=1"], "unknown fault 'flood'"),
+        (["teacher", "--replay", "TRACES", "--require-key-env", "UNSET_KEY"], "UNSET_KEY is not set"),
+    ],
+)
+def test_mistakes_of_the_other_commands(mistake, sums, arguments, said):
+    places = {"RUN": str(sums / "run"), "TRACES": str(sums / "traces.jsonl")}
+    assert said in mistake(*(places.get(argument, argument) for argument in arguments))
+
+
+@pytest.mark.ray
+class TestWithCuratedProblems:
+    @pytest.fixture(autouse=True)
+    def curated(self, ray_cluster, settings):
+        cli.main(small.arguments("curate", settings))
+
+    def test_an_unreachable_teacher_is_named(self, mistake, settings):
+        url = f"http://127.0.0.1:{free_port()}/v1"
+        line = mistake(*small.arguments("distill", [*settings, f"teacher.base_url={url}"]))
+        assert url in line and "cannot be reached" in line
+
+    def test_a_wrong_key_stops_at_once_and_is_not_shown(self, mistake, settings, sums, start_teacher, monkeypatch):
+        monkeypatch.setenv("RIGHT_KEY", "right-0123456789")
+        monkeypatch.setenv("WRONG_KEY", "wrong-0123456789")
+        teacher: Teacher = start_teacher(sums / "traces.jsonl", "--require-key-env", "RIGHT_KEY")
+        wrong = [*settings, f"teacher.base_url={teacher.url}", "teacher.api_key_env=WRONG_KEY"]
+        line = mistake(*small.arguments("distill", wrong))
+        assert "401" in line and "WRONG_KEY" in line and "wrong-0123456789" not in line
+        assert teacher.stats()["requests"] == 0
+
+    def test_an_unset_key_names_its_variable(self, mistake, settings):
+        line = mistake(*small.arguments("distill", [*settings, "teacher.api_key_env=NOT_SET_ANYWHERE"]))
+        assert "NOT_SET_ANYWHERE is not set" in line
+
+    def test_an_unknown_model_stops_the_run(self, mistake, settings, sums, start_teacher):
+        teacher: Teacher = start_teacher(sums / "traces.jsonl")
+        unknown = [*settings, f"teacher.base_url={teacher.url}", "teacher.model=gpt-17"]
+        assert "404" in mistake(*small.arguments("distill", unknown))
+
+    def test_a_changed_setting_is_refused_by_its_name(self, mistake, settings):
+        line = mistake(*small.arguments("curate", [*settings, "curate.answer_types=[integer]"]))
+        assert "curate.answer_types" in line and "storage.root" in line
+
+    def test_resources_the_cluster_lacks_are_said_in_time(self, mistake, settings, sums, start_teacher):
+        teacher: Teacher = start_teacher(sums / "traces.jsonl")
+        line = mistake(
+            *small.arguments(
+                "distill",
+                [
+                    *settings,
+                    f"teacher.base_url={teacher.url}",
+                    "distill.actors=9",
+                    "distill.actor_cpus=1",
+                    "cluster.wait_s=2",
+                ],
+            )
+        )
+        assert "needs 9 workers of 1 CPU" in line and "2 CPU" in line and "distill.actors" in line

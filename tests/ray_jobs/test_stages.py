@@ -1,0 +1,153 @@
+"""Stages 1 to 4 on a real Ray, with a real teacher over HTTP, and what happens when either fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import pandas
+import pytest
+import small
+from conftest import Teacher
+
+from pipeline.records import Example, Problem, Rejected, Trace
+from pipeline.storage import Manifest, StageFolder, read_rows, root_of
+from ray_jobs import cli
+
+pytestmark = pytest.mark.ray
+
+STAGES = ("curate", "reformat", "distill", "verify")
+
+
+def run(stages: tuple[str, ...], settings: list[str]) -> dict[str, Manifest]:
+    for stage in stages:
+        cli.main(small.arguments(stage, settings))
+    root = root_of(small.config(settings))
+    return {stage: StageFolder(root, stage).require() for stage in stages}
+
+
+def rows(settings: list[str], stage: str, table: str, record: type) -> list:
+    return read_rows(StageFolder(root_of(small.config(settings)), stage).table(table), record)
+
+
+def test_the_first_four_stages_account_for_every_row(ray_cluster, sums, start_teacher):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl")
+    settings = small.overrides(sums, str(sums / "run"), teacher.url)
+    made = run(STAGES, settings)
+
+    assert made["curate"].rows_out == len(small.SUMS)
+    wrong_first = len(small.SUMS) // 4
+    assert made["reformat"].requests == made["distill"].requests == len(small.SUMS) + wrong_first
+    assert made["verify"].rejected == {"wrong_answer": wrong_first}
+    examples = rows(settings, "verify", "examples", Example)
+    problems = {problem.problem_id: problem for problem in rows(settings, "curate", "problems", Problem)}
+    assert {example.problem_id for example in examples} == set(problems)
+    for example in examples:
+        question, answer = example.messages
+        assert problems[example.problem_id].problem in question.content
+        assert (
+            answer.content.startswith("<think>")
+            and f"\\boxed{{{problems[example.problem_id].answer}}}" in answer.content
+        )
+    assert any("DistillActor" in name for name in made["distill"].ray_actors)
+    assert teacher.stats()["answered_again"] == 0
+
+    for stage, table in (("curate", "problems"), ("distill", "traces"), ("verify", "examples"), ("verify", "rejected")):
+        folder = sums / "run" / f"{STAGES.index(stage) + 1}_{stage}" / table
+        count = made[stage].tables[table]
+        assert len(pandas.read_parquet(folder)) == count
+        loaded = datasets.load_dataset("parquet", data_files=f"{folder}/*.parquet", cache_dir=str(sums / "cache"))
+        assert len(loaded["train"]) == count
+
+
+def test_a_complete_stage_is_not_run_again(ray_cluster, sums, start_teacher, capsys):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl")
+    settings = small.overrides(sums, str(sums / "run"), teacher.url)
+    first = run(("curate", "distill"), settings)
+    asked = teacher.stats()["requests"]
+    assert run(("curate", "distill"), settings) == first
+    assert teacher.stats()["requests"] == asked
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_a_faulty_teacher_loses_no_problem(ray_cluster, sums, start_teacher):
+    faults = [flag for fault in ("429=0.2", "500=0.05", "drop=0.03", "malformed=0.02") for flag in ("--fault", fault)]
+    teacher: Teacher = start_teacher(sums / "traces.jsonl", "--retry-after", "0.1", *faults)
+    settings = small.overrides(sums, str(sums / "run"), teacher.url)
+    made = run(("curate", "distill"), settings)["distill"]
+    assert made.rows_in == made.rows_out + sum(made.rejected.values()) == len(small.SUMS)
+    assert {trace.problem_id for trace in rows(settings, "distill", "traces", Trace)} | {
+        row.row_id for row in rows(settings, "distill", "rejected", Rejected)
+    } == {problem.problem_id for problem in rows(settings, "curate", "problems", Problem)}
+    stats = teacher.stats()
+    assert sum(stats["by_fault"].values()) > 5
+    assert made.rows_out == len(small.SUMS), "every fault here passes when asked again"
+
+
+def test_problems_the_teacher_cannot_answer_are_rejected_with_the_reason(ray_cluster, sums, start_teacher):
+    small.write_traces(sums, small.SUMS[:40])
+    teacher: Teacher = start_teacher(sums / "traces.jsonl")
+    settings = small.overrides(sums, str(sums / "run"), teacher.url)
+    made = run(("curate", "distill"), settings)["distill"]
+    assert made.rejected == {"request_failed": len(small.SUMS) - 40}
+    assert all("no answer is recorded" in row.detail for row in rows(settings, "distill", "rejected", Rejected))
+
+
+def test_all_tables_may_lie_in_object_storage(ray_cluster, sums, start_teacher, s3, capsys):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl")
+    settings = [*small.overrides(sums, "s3://bucket/stages", teacher.url), f"storage.endpoint={s3}"]
+    made = run(STAGES, settings)
+    assert made["verify"].rows_out == len(small.SUMS)
+    run(STAGES, settings)
+    assert teacher.stats()["answered_again"] == 0
+    capsys.readouterr()
+    cli.main(
+        [
+            "show",
+            "s3://bucket/stages",
+            "verify",
+            "rejected",
+            "--n",
+            "1",
+            "--endpoint",
+            s3,
+            "--where",
+            "reason=wrong_answer",
+        ]
+    )
+    assert "wrong_answer" in capsys.readouterr().out
+
+
+def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
+    slow = ["teacher.max_in_flight=2", "distill.actors=1"]
+    settings = [*small.overrides(sums, str(sums / "run"), teacher.url), *slow]
+    command = [sys.executable, "-m", "ray_jobs"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, *small.arguments("curate", settings)], cwd=small.REPO, check=True, **quiet)
+    driver = subprocess.Popen([*command, *small.arguments("distill", settings)], cwd=small.REPO, **quiet)
+    deadline = time.monotonic() + 120
+    while teacher.stats()["answers"] < 12:
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.2)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    time.sleep(3)  # what the workers still do when their driver is gone
+
+    durable = durable_requests(sums / "run/3_distill/responses")
+    before = teacher.stats()["answered"]
+    assert 8 <= len(durable) <= len(before) < len(small.SUMS)
+    subprocess.run([*command, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **quiet)
+    after = teacher.stats()["answered"]
+    assert all(after[request] == before[request] for request in durable)
+    assert StageFolder(root_of(small.config(settings)), "distill").require().rows_out == len(small.SUMS)
+
+
+def durable_requests(folder: Path) -> set[str]:
+    from pipeline.responses import read_segment
+    from pipeline.storage import Place
+
+    return {reply.request_id for file in Place(str(folder)).files(".jsonl") for reply in read_segment(file)}
