@@ -434,7 +434,9 @@ def _apply(override: str, tree: dict[str, Any]) -> None:
 
 def _explain(error: ValidationError) -> str:
     """The first mistake of a config, in one line."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key that must be there is missing too: the misspelling says more.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _fields_at(first["loc"][:-1])

@@ -7,7 +7,8 @@ import re
 
 HIDDEN = "(hidden)"
 
-_SECRET_NAME = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+# `token` is a word of its own here: TOKENIZERS_PARALLELISM and MAX_TOKENS tell nothing.
+_SECRET_NAME = re.compile(r"secret|passw|credential|(?<![a-z])(?:api)?(?:keys?|token)(?![a-z])", re.IGNORECASE)
 _URL_USER = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _URL_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|sig)[^=&\s]*=)[^&\s'\"]+")
 

@@ -30,6 +30,8 @@ from pipeline.storage import Place, iter_dicts
 CHARS_PER_TOKEN = 4
 """For the usage of answers recorded without one."""
 STREAM_PIECE_CHARS = 24
+FINISH = {"truncated": "length", "refused": "content_filter"}
+"""The finish reason of a trace's status."""
 FAULTS = ("429", "500", "503", "drop", "timeout", "malformed", "empty", "no_choices", "length")
 
 
@@ -51,12 +53,14 @@ class Recordings:
         self.models: dict[str, None] = {}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take a row in; raises KeyError for one without a question or an answer."""
+        """Take a row in; raises KeyError for one without a question or an answer. A failed request has no answer."""
+        if row.get("status") == "failed":
+            return
         question = row["problem"] if row.get("problem") is not None else row["prompt"]
         content = row["content"] if row.get("content") is not None else row["response"]
         reasoning = row.get("reasoning_content") or row.get("reasoning")
         tokens = row.get("completion_tokens") or len(content + (reasoning or "")) // CHARS_PER_TOKEN + 1
-        finish = row.get("finish_reason") or ("length" if row.get("status") == "truncated" else "stop")
+        finish = row.get("finish_reason") or FINISH.get(row.get("status") or "ok", "stop")
         model = row.get("model") or "replay"
         self.models[model] = None
         self._answers[model, normalized(question)].append(Recorded(content, reasoning, finish, tokens))
@@ -84,7 +88,7 @@ def load_recordings(uri: str) -> Recordings:
     for where, row in _rows(place):
         try:
             recordings.add(row)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise DataError(f"{where} has no problem (or prompt) with a content (or response): add them") from None
     if not len(recordings):
         raise DataError(f"{uri!r} holds no recorded traces")
@@ -177,6 +181,8 @@ class ReplayTeacher:
         self._most_in_flight = max(self._most_in_flight, self._in_flight)
         try:
             return await self._answer(request, await request.json())
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            return _error(400, f"not a chat request: {type(error).__name__} {error}", "invalid_request_error")
         finally:
             self._in_flight -= 1
 
@@ -323,7 +329,11 @@ async def serve(
     """Serve until cancelled, or until standard input closes: a job's teacher ends with the job, however that dies."""
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(Path(log).open("a", encoding="utf-8")) if log else None
-        runner = web.AppRunner(ReplayTeacher(recordings, behaviour, stream).app(), access_log=None)
+        runner = web.AppRunner(
+            ReplayTeacher(recordings, behaviour, stream).app(),
+            access_log=None,
+            handler_cancellation=True,  # an answer that its asker did not wait for was not given
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port, backlog=4096).start()

@@ -15,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DataError
 from pipeline.storage import Place
 
 FLUSH_S = 2.0
@@ -108,9 +109,11 @@ class Segment:
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
-        except OSError:  # half a line may stand there now: what comes next goes into a file of its own
+        except OSError as error:  # half a line may stand there now: what comes next goes into a file of its own
             self._close()
-            raise
+            raise DataError(
+                f"cannot store answers in {self._folder.uri!r}: {error.strerror}: free some space"
+            ) from error
 
     def _next_part(self) -> Place:
         self._parts += 1

@@ -92,11 +92,12 @@ class Place:
 
     def write(self, data: bytes) -> None:
         """Write the file whole or not at all, and durably."""
-        if self.is_local:
-            _write_local(Path(self.path), data)
-            return
-        with _NamedErrors(self), self.filesystem.open_output_stream(self.path) as stream:
-            stream.write(data)
+        with _NamedErrors(self):
+            if self.is_local:
+                _write_local(Path(self.path), data)
+                return
+            with self.filesystem.open_output_stream(self.path) as stream:
+                stream.write(data)
 
     def delete(self) -> None:
         """Remove the file, or the folder with all it holds; nothing when there is none."""
@@ -146,6 +147,9 @@ def _fsspec(uri: str, scheme: str) -> pyarrow.fs.FileSystem:
         raise DataError(f"cannot open {uri!r}: {error}: use a local path, s3:// or gs://") from None
 
 
+BUCKET_ADVICE = "bucket, credentials and endpoint"
+
+
 class _NamedErrors:
     """Turns a storage failure into one line that names the place and the mending."""
 
@@ -158,9 +162,10 @@ class _NamedErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise DataError(f"{self.place.uri!r} does not exist: check the path") from None
-        if isinstance(error, OSError) and not self.place.is_local:
+        if isinstance(error, OSError):
             first = str(error).splitlines()[0]
-            raise DataError(f"cannot use {self.place.uri!r}: {first}: check bucket, credentials and endpoint") from None
+            check = "the path, its permissions and the free space" if self.place.is_local else BUCKET_ADVICE
+            raise DataError(f"cannot use {self.place.uri!r}: {first}: check {check}") from None
 
 
 def _write_local(path: Path, data: bytes) -> None:

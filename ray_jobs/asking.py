@@ -31,8 +31,9 @@ class Asker:
             await self._client.__aenter__()
         self._batches += 1
         try:
-            async with Segment(self._responses, min(keys), max(keys)) as segment:
-                yield self._client, segment
+            with self._reporter.telling():
+                async with Segment(self._responses, min(keys), max(keys)) as segment:
+                    yield self._client, segment
         finally:
             self._batches -= 1
             if self._batches == 0:

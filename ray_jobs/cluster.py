@@ -5,10 +5,12 @@ machine, and starts one of its own where there is none.
 """
 
 import logging
+import math
 import os
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -38,42 +40,60 @@ def connect(**options: Any) -> None:
     context.use_datasource_v2 = False  # 2.60: its lister prints a traceback whenever a reader stops early
 
 
-def require(config: Config, stage: str, *, count: int, cpus: float, gpus: float = 0, setting: str) -> None:
-    """Wait until the cluster can hold `count` workers of so many CPUs and GPUs each.
+def require(
+    config: Config, stage: str, *, count: int, cpus: float, gpus: float = 0, tasks: bool = False, setting: str
+) -> None:
+    """Wait until the cluster has room for `count` workers of so many CPUs and GPUs each.
 
-    An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
+    With `tasks`, for a task of one CPU beside them: Ray Data reads and writes in such, and would wait for ever
+    without a word. An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
     """
     deadline = time.monotonic() + config.cluster.wait_s
+    workers = [{"CPU": cpus, "GPU": gpus}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
     asked = False
-    while (fitting := _fitting(cpus, gpus)) < count:
-        if not asked:
-            _ask_autoscaler(count, cpus, gpus)
+    while not (_fit(workers) and _free(workers)):
+        if not asked and not _fit(workers):
+            _ask_autoscaler(workers)
             asked = True
         if time.monotonic() > deadline:
-            have = ray.cluster_resources()
+            have, free = ray.cluster_resources(), ray.available_resources()
+            beside = " and one CPU for tasks" if tasks else ""
             raise ResourceError(
-                f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} GPU, but the cluster has room for {fitting} "
-                f"({have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU): lower {setting}, add nodes, or raise cluster.wait_s"
+                f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} GPU{beside}, but the cluster has "
+                f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
+                f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
             )
-        time.sleep(1)
+        time.sleep(0.5)
 
 
-def _fitting(cpus: float, gpus: float) -> int:
-    """How many workers of this size the nodes hold when nothing else runs."""
-    fitting = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            have = node["Resources"]
-            fits = [have.get(name, 0) / size for name, size in (("CPU", cpus), ("GPU", gpus)) if size > 0]
-            fitting += int(min(fits) + 1e-9) if fits else 1_000_000
-    return fitting
+Bundle = dict[str, float]
 
 
-def _ask_autoscaler(count: int, cpus: float, gpus: float) -> None:
+def _fit(workers: Sequence[Bundle]) -> bool:
+    """Whether the nodes hold all workers at once when nothing else runs, the largest placed first."""
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    for worker in sorted(workers, key=lambda bundle: (bundle["GPU"], bundle["CPU"]), reverse=True):
+        room = (node for node in nodes if all(node.get(name, 0) + 1e-6 >= size for name, size in worker.items()))
+        node = next(room, None)
+        if node is None:
+            return False
+        for name, size in worker.items():
+            node[name] = node.get(name, 0) - size
+    return True
+
+
+def _free(workers: Sequence[Bundle]) -> bool:
+    """Whether so much is free now, over all nodes: an earlier stage's actors take a moment to leave."""
+    free = ray.available_resources()
+    return all(free.get(name, 0) + 1e-6 >= sum(worker[name] for worker in workers) for name in ("CPU", "GPU"))
+
+
+def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
+    """The request is a floor for the cluster's size, and is dropped when the job ends."""
     from ray.autoscaler.sdk import request_resources
 
-    # Whole CPUs only: the request is a floor for the cluster's size, dropped when the job ends.
-    request_resources(bundles=[{"CPU": max(1, round(cpus)), **({"GPU": round(gpus)} if gpus else {})}] * count)
+    whole = ({name: math.ceil(size) for name, size in worker.items() if size > 0} for worker in workers)
+    request_resources(bundles=[bundle for bundle in whole if bundle])
 
 
 def actors() -> dict[str, int]:

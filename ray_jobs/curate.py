@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -11,7 +10,7 @@ from pipeline.config import Config
 from pipeline.curate.duplicates import separate
 from pipeline.curate.filters import examine
 from pipeline.errors import DataError
-from pipeline.records import Problem, Rejected
+from pipeline.records import Problem, Rejected, to_json
 from pipeline.sources import files_of, read, read_benchmark
 from pipeline.storage import Manifest, Place, StageRun, write_rows
 from ray_jobs import cluster
@@ -31,7 +30,7 @@ def run(config: Config) -> Manifest:
     ]
     benchmarks = [item for benchmark in config.evaluate.benchmarks for item in read_benchmark(benchmark, endpoint)]
     cluster.connect()
-    cluster.require(config, "curate", count=1, cpus=1, setting="nothing: it runs on one")
+    cluster.require(config, "curate", count=1, cpus=1, setting="what else runs on the cluster")
     with Progress("curate", None, "rows") as progress:
         rows = ray.data.from_items(files, override_num_blocks=len(files)).flat_map(
             _examined, fn_args=(config, progress.reporter)
@@ -59,8 +58,9 @@ def run(config: Config) -> Manifest:
 
 def _examined(file: dict[str, Any], config: Config, reporter: Reporter) -> Iterator[dict[str, Any]]:
     source = config.curate.sources[file["source"]]
-    for row in read(Place(file["uri"], config.storage.endpoint), source.columns):
-        record = examine(row, source, config.curate.answer_types)
-        reporter.add(done=1)
-        yield {"kept": isinstance(record, Problem), "record": json.dumps(asdict(record))}
+    with reporter.telling():
+        for row in read(Place(file["uri"], config.storage.endpoint), source.columns):
+            record = examine(row, source, config.curate.answer_types)
+            reporter.add(done=1)
+            yield {"kept": isinstance(record, Problem), "record": to_json(record)}
     reporter.flush()

@@ -47,7 +47,12 @@ def run(config: Config) -> Manifest:
     asyncio.run(chat.preflight(config.teacher))
     cluster.connect()
     cluster.require(
-        config, "distill", count=settings.actors, cpus=settings.actor_cpus, setting="distill.actors or actor_cpus"
+        config,
+        "distill",
+        count=settings.actors,
+        cpus=settings.actor_cpus,
+        tasks=True,
+        setting="distill.actors or actor_cpus",
     )
     traces = stage.folder.table("traces")
     with Progress("distill", rows_in, "problems") as progress:

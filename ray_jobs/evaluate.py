@@ -83,7 +83,7 @@ def run(config: Config) -> Manifest:
                 serve.start(config, models)
             cluster.require(
                 config, "evaluate", count=config.evaluate.actors, cpus=config.evaluate.actor_cpus,
-                setting="evaluate.actors or actor_cpus",
+                tasks=True, setting="evaluate.actors or actor_cpus",
             )  # fmt: skip
             evaluated.append(_ask(config, stage, models, problems, progress.reporter))
     rows = evaluated[0].union(*evaluated[1:])

@@ -7,6 +7,8 @@ up; a thread of the driver shows.
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,8 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from pipeline.errors import UserError
 
 REPORT_S = 0.5
 LOG_LINE_S = 5.0
@@ -33,12 +37,22 @@ def _merge(into: Figures, figures: Figures) -> None:
 class _Tally:
     def __init__(self) -> None:
         self._figures: Figures = {"done": 0}
+        self._mistake: UserError | None = None
 
     def add(self, figures: Figures) -> None:
         _merge(self._figures, figures)
 
+    def put(self, figures: Figures) -> None:
+        self._figures.update(figures)
+
     def get(self) -> Figures:
         return self._figures
+
+    def set_mistake(self, mistake: UserError) -> None:
+        self._mistake = mistake
+
+    def get_mistake(self) -> UserError | None:
+        return self._mistake
 
 
 class Reporter:
@@ -54,6 +68,19 @@ class Reporter:
         _merge(self._unsent, figures)
         if time.monotonic() - self._sent_at > REPORT_S:
             self.flush()
+
+    def put(self, **figures: float | str) -> None:
+        """Replace figures: for work that a crash may set back."""
+        self._tally.put.remote(figures)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell the driver of a user's mistake in the block: Ray Data carries only its text across processes."""
+        try:
+            yield
+        except UserError as mistake:
+            ray.get(self._tally.set_mistake.remote(mistake))
+            raise
 
     def flush(self) -> None:
         """Send what has been held back."""
@@ -84,6 +111,10 @@ class Progress:
         self.reporter.flush()
         self._stop.set()
         self._thread.join()
+        if isinstance(error, Exception):
+            mistake = ray.get(self._tally.get_mistake.remote())
+            if mistake is not None:
+                raise mistake from None
 
     def figures(self) -> dict[str, float]:
         """The numbers so far; 0 for a name nothing was reported of."""
@@ -129,8 +160,8 @@ class Progress:
         rate = done / seconds if seconds else 0.0
         parts = [f"[{self._stage}] {done:,.0f}"]
         if self._total:
-            left = (self._total - done) / rate if rate else None
-            eta = f", eta {timedelta(seconds=int(left))}" if left else ""
+            left = (self._total - done) / rate if rate else 0.0
+            eta = f", eta {timedelta(seconds=int(left))}" if left > 0 else ""
             parts = [f"[{self._stage}] {done:,.0f} of {self._total:,} {self._unit} ({done / self._total:.0%}{eta})"]
         parts += [f"{rate:.1f}/s", f"{timedelta(seconds=int(seconds))}", _text(figures)]
         return "  ".join(part for part in parts if part)

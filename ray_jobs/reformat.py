@@ -47,7 +47,12 @@ def run(config: Config) -> Manifest:
     asyncio.run(chat.preflight(config.rewriter))
     cluster.connect()
     cluster.require(
-        config, "reformat", count=settings.actors, cpus=settings.actor_cpus, setting="reformat.actors or actor_cpus"
+        config,
+        "reformat",
+        count=settings.actors,
+        cpus=settings.actor_cpus,
+        tasks=True,
+        setting="reformat.actors or actor_cpus",
     )
     with Progress("reformat", rows_in, "problems") as progress:
         rewritings = tables.actor_map(

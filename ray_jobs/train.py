@@ -46,6 +46,7 @@ class StageJob:
     rows: Place
     target: Place
     recipe: str
+    steps_behind: int
     reporter: Reporter
 
 
@@ -68,7 +69,8 @@ def run(config: Config) -> Manifest:
     if isinstance(prepared, UserError):
         raise prepared
 
-    folder, steps = _absolute(run.folder.place), []
+    folder = _absolute(run.folder.place)
+    steps: list[Step] = []
     with Progress("train", sum(prepared.steps.values()), "steps") as progress:
         for stage, recipe in _recipes(run).items():
             job = StageJob(
@@ -78,6 +80,7 @@ def run(config: Config) -> Manifest:
                 rows=folder / f"packed_{stage}",
                 target=folder / "models" / stage,
                 recipe=recipe,
+                steps_behind=len(steps),
                 reporter=progress.reporter,
             )
             steps += _steps_of(job, folder / "checkpoints")
@@ -123,7 +126,7 @@ def _steps_of(job: StageJob, checkpoints: Place) -> list[Step]:
     """The steps of one stage, which is trained where its model is not there yet."""
     made = marker.read(job.target)
     if made is not None and made.recipe == job.recipe:
-        job.reporter.add(done=len(made.steps))
+        job.reporter.put(done=job.steps_behind + len(made.steps))
     else:
         _fit(job, checkpoints)
         made = marker.read(job.target)
@@ -202,8 +205,8 @@ def _train(job: StageJob) -> None:
 
     from pipeline.train import data, loop, model
 
-    # Ray Train logs every report, and DeepSpeed calls what torch is about to rename: neither is news here.
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    # Ray Train lets every library log at INFO, and DeepSpeed calls what torch is about to rename: no news here.
+    logging.getLogger().setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     torch.set_num_threads(max(1, int(settings.worker_cpus)))
     source = model.find(job.model, job.rows.endpoint)
@@ -223,28 +226,30 @@ def _train(job: StageJob) -> None:
             model.load_model(source, torch.bfloat16),
             schedule,
             resume_from=Path(folder) if folder else None,
-            caller=_caller(job.reporter if first else None, schedule.steps),
+            caller=_caller(job, schedule.steps if first else None),
         )
     if first:
         made = marker.Made(job.recipe, trained.steps)
         model.export(job.target, trained.model, model.load_tokenizer(source), made, trained.state_dict)
-        job.reporter.flush()
 
 
-def _caller(reporter: Reporter | None, steps: int) -> Any:
-    """Hands checkpoints to Ray Train, and progress to the driver."""
+def _caller(job: StageJob, steps: int | None) -> Any:
+    """Hands checkpoints to Ray Train, and progress to the driver where `steps` (the stage's number) is given."""
     from pipeline.train.loop import Caller
 
     class RayTrain(Caller):
         def started(self, done: int) -> None:
-            if reporter:
-                reporter.add(done=done)
+            if steps:
+                job.reporter.put(done=job.steps_behind + done)
 
         def stepped(self, step: Step) -> None:
-            if reporter:
-                speed = f"{step.tokens / step.seconds:,.0f}"
-                place = {step.stage: f"{step.step + 1}/{steps}"}
-                reporter.add(done=1, **place, loss=f"{step.loss:.3f}", **{"tok/s": speed})
+            if steps:
+                job.reporter.put(
+                    done=job.steps_behind + step.step + 1,
+                    stage=f"{step.stage} {step.step + 1}/{steps}",
+                    loss=f"{step.loss:.3f}",
+                    **{"tok/s": f"{step.tokens / step.seconds:,.0f}"},
+                )
 
         def save(self, done: int, write: Callable[[Path], None]) -> None:
             # Every rank's files, in one folder of the run's storage; Ray Train notes it when all are there.

@@ -44,7 +44,12 @@ def run(config: Config) -> Manifest:
     rows_in = count_rows(traces, Trace)
     cluster.connect()
     cluster.require(
-        config, "verify", count=settings.actors, cpus=settings.actor_cpus, setting="verify.actors or actor_cpus"
+        config,
+        "verify",
+        count=settings.actors,
+        cpus=settings.actor_cpus,
+        tasks=True,
+        setting="verify.actors or actor_cpus",
     )
     known = read_rows(StageFolder(stage.root, "curate").table("problems"), Problem)
     problems = ray.put({problem.problem_id: problem for problem in known})

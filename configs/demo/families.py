@@ -4,8 +4,8 @@ In: the numbers that reasoning-gym drew for a problem (its metadata).
 Out: a `Task`, and from a task the short solution (`rewrite`) and the long thought (`think`) of a model.
 Left to others: which tasks and which faulty replies make up the demo (`generate.py`).
 
-Every number in a solution comes from a `Sheet`, which does the arithmetic and keeps its lines. A sheet can
-slip, so that a wrong reply is wrong the way a real one is: one bad line, carried through.
+Every number in a solution comes from a `Sheet`, which does the work and keeps its lines. A sheet can slip,
+so that a wrong reply is wrong the way a real one is: one bad line, carried through.
 """
 
 import random
@@ -19,45 +19,52 @@ Meta = dict[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One calculation as the solver wrote it: `value` is what it got, right or not."""
+    """One step as the solver wrote it: `value` is what it got, right or not."""
 
-    left: int
-    op: str
-    right: int
+    head: str
     value: int
+    long: str
+    undo: str
 
     def short(self) -> str:
-        return f"{self.left} {self.op} {self.right} = {self.value}"
-
-    def long(self) -> str:
-        """The same, in tens and ones where the second number has both."""
-        tens, ones = self.right // 10 * 10, self.right % 10
-        if self.op not in "+-" or not tens or not ones:
-            return self.short()
-        middle = self.left + tens if self.op == "+" else self.left - tens
-        return f"{self.left} {self.op} {tens} = {middle}, then {middle} {self.op} {ones} = {self.value}"
-
-    def undo(self) -> str:
-        """The calculation that leads back from the value."""
-        if self.op == "/":
-            return f"{self.right} × {self.value} = {self.left}"
-        back = "-" if self.op == "+" else "+"
-        return f"{self.value} {back} {self.right} = {self.left}"
+        return f"{self.head} {self.value}"
 
 
 @dataclass
 class Sheet:
-    """A scratch pad: does arithmetic, keeps the lines, and gets line `slip_at` wrong by `slip_by`."""
+    """A scratch pad: calculates, counts, keeps the lines, and gets line `slip_at` wrong by `slip_by`."""
 
     slip_at: int = -1
     slip_by: int = 0
     lines: list[Line] = field(default_factory=list)
 
     def do(self, left: int, op: str, right: int) -> int:
+        """Calculate; the long form adds and subtracts in tens and ones."""
         exact = {"+": left + right, "-": left - right, "×": left * right, "/": left // max(right, 1)}[op]
-        value = exact + (self.slip_by if len(self.lines) == self.slip_at else 0)
-        self.lines.append(Line(left, op, right, value))
+        value = self._slipped(exact)
+        head, tens, ones = f"{left} {op} {right} =", right // 10 * 10, right % 10
+        long = f"{head} {value}"
+        if op in "+-" and tens and ones:
+            middle = left + tens if op == "+" else left - tens
+            long = f"{left} {op} {tens} = {middle}, then {middle} {op} {ones} = {value}"
+        back = "-" if op == "+" else "+"
+        undo = f"{right} × {value} = {left}" if op == "/" else f"{value} {back} {right} = {left}"
+        self.lines.append(Line(head, value, long, undo))
         return value
+
+    def tally(self, so_far: int, item: str, hit: bool, says: str) -> int:
+        """Count `item` in or not; `says` is why."""
+        value = self._slipped(so_far + hit)
+        self.lines.append(Line(f"{item}:", value, f"{says}, {'makes' if hit else 'still'} {value}", ""))
+        return value
+
+    def _slipped(self, exact: int) -> int:
+        return max(0, exact + self.slip_by) if len(self.lines) == self.slip_at else exact
+
+
+def undo_from(first: int) -> Callable[[Sheet], str]:
+    """The check that calculates back from the answer to the first value."""
+    return lambda sheet: ", ".join(line.undo for line in reversed(sheet.lines[first:]))
 
 
 @dataclass(frozen=True)
@@ -67,45 +74,28 @@ class Task:
     family: str
     problem: str
     solve: Callable[[Sheet], int]
+    check: Callable[[Sheet], str]
     plan: str  # in the imperative
     goal: str  # what is asked for
     answer: int
-    check_from: int  # the first line that the check undoes
 
 
 def chain_sum(meta: Meta, rng: random.Random) -> Task | None:
+    text = meta["expression"]
     ask = rng.choice(["Work out {}.", "What is {}?", "Compute {}.", "Find the value of {}."])
-    return expression("chain_sum", meta["expression"], ask, "go from left to right", limit=20)
-
-
-def basic_arithmetic(meta: Meta, rng: random.Random) -> Task | None:
-    text = meta["expression"].replace("*", "×")
-    ask = rng.choice(["Calculate {}.", "Evaluate {}.", "What does {} come to?", "Find {}."])
-    if text.count("×") != 1:
-        return None
-    return expression("basic_arithmetic", text, ask, "multiply first, then go from left to right", limit=30)
-
-
-def expression(family: str, text: str, ask: str, plan: str, limit: int) -> Task | None:
-    """Products first, then sums from left to right; None where a value is below 0 or above `limit`."""
+    first, *others = re.findall(r"(?:^|([+-]) )(\d+)", text)
 
     def solve(sheet: Sheet) -> int:
-        terms = []
-        for sign, body in re.findall(r"(?:^|([+-]) )(\d+(?: × \d+)*)", text):
-            value, *others = [int(factor) for factor in body.split(" × ")]
-            for factor in others:
-                value = sheet.do(value, "×", factor)
-            terms.append((sign, value))
-        total: int = terms[0][1]
-        for sign, value in terms[1:]:
-            total = sheet.do(total, sign, value)
+        total = int(first[1])
+        for sign, term in others:
+            total = sheet.do(total, sign, int(term))
         return total
 
     sheet = Sheet()
     answer = solve(sheet)
-    if not all(0 <= line.value <= limit for line in sheet.lines) or re.search(r"\b(0|10|1 (?=×))|× 1\b", text):
+    if re.search(r"\b(0|10)\b", text) or not all(0 <= line.value <= 20 for line in sheet.lines):
         return None
-    return Task(family, ask.format(text), solve, plan, text, answer, text.count("×"))
+    return Task("chain_sum", ask.format(text), solve, undo_from(0), "go from left to right", text, answer)
 
 
 def leg_counting(meta: Meta, rng: random.Random) -> Task | None:
@@ -129,7 +119,15 @@ def leg_counting(meta: Meta, rng: random.Random) -> Task | None:
 
     counted = [f"{n} {plural}" for n, plural in zip(animals.values(), plurals, strict=True)]
     facts = ", ".join(f"{plural} have {ANIMALS[name]}" for name, plural in zip(animals, plurals, strict=True))
-    return Task("leg_counting", ask.format(*counted), solve, f"count legs: {facts}", "all the legs", solve(Sheet()), 2)
+    return Task(
+        "leg_counting",
+        ask.format(*counted),
+        solve,
+        undo_from(2),
+        f"count legs: {facts}",
+        "all the legs",
+        solve(Sheet()),
+    )
 
 
 def simple_equations(meta: Meta, rng: random.Random) -> Task | None:
@@ -144,87 +142,113 @@ def simple_equations(meta: Meta, rng: random.Random) -> Task | None:
         return sheet.do(sheet.do(int(c), "-" if op == "+" else "+", int(b)), "/", int(a))
 
     plan = f"{'subtract' if op == '+' else 'add'} {b}, then divide by {a}"
-    return Task("simple_equations", ask.format(x=x, text=text), solve, plan, x, solve(Sheet()), 0)
+    return Task("simple_equations", ask.format(x=x, text=text), solve, undo_from(0), plan, x, solve(Sheet()))
 
 
 def count_bits(meta: Meta, rng: random.Random) -> Task | None:
-    number: int = meta["number"]
+    bits: str = meta["binary"]
     ask = rng.choice(
         [
-            "How many 1 bits does {} have in binary?",
-            "Count the ones in the binary form of {}.",
-            "Write {} in binary. How many digits are 1?",
+            "How many 1 bits does the binary number {} have?",
+            "Count the ones in the binary number {}.",
+            "How many digits of the binary number {} are 1?",
         ]
     )
 
     def solve(sheet: Sheet) -> int:
-        rest, bits = number, 0
-        while rest > 0:
-            rest = sheet.do(rest, "-", 1 << (rest.bit_length() - 1))
-            bits += 1
-        return bits
+        count = 0
+        for bit in bits:
+            count = sheet.tally(count, bit, bit == "1", bit)
+        return count
 
     return Task(
         "count_bits",
-        ask.format(number),
+        ask.format(bits),
         solve,
-        "take away powers of two and count them",
-        "the 1 bits",
+        split_of(len(bits), "digits"),
+        "go through the digits",
+        "the ones",
         solve(Sheet()),
-        0,
     )
+
+
+def number_filtering(meta: Meta, rng: random.Random) -> Task | None:
+    numbers, bound = [int(n) for n in meta["original_numbers"]], int(meta["filter_value"])
+    larger = "larger" in meta["operation"]
+    word = "greater" if larger else "less"
+    ask = rng.choice(["How many of {} and {} are {} than {}?", "Of the numbers {} and {}, how many are {} than {}?"])
+    if bound in numbers:
+        return None
+
+    def solve(sheet: Sheet) -> int:
+        count = 0
+        for n in numbers:
+            hit = (n > bound) == larger
+            count = sheet.tally(
+                count,
+                f"{n} {'>' if n > bound else '<'} {bound}",
+                hit,
+                f"{n} {'>' if n > bound else '<'} {bound} {'yes' if hit else 'no'}",
+            )
+        return count
+
+    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], word, bound)
+    return Task(
+        "number_filtering",
+        problem,
+        solve,
+        split_of(len(numbers), "numbers"),
+        f"compare each number with {bound}",
+        f"how many are {word}",
+        solve(Sheet()),
+    )
+
+
+def split_of(size: int, what: str) -> Callable[[Sheet], str]:
+    """The check that those counted in and those left out make up all."""
+
+    def check(sheet: Sheet) -> str:
+        count = sheet.lines[-1].value
+        return f"{size - count} of the {size} {what} are left out, and {size} - {size - count} = {count}"
+
+    return check
 
 
 Builder = Callable[[Meta, random.Random], Task | None]
 FAMILIES: dict[str, tuple[Builder, dict[str, Any]]] = {
     "chain_sum": (chain_sum, {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1}),
-    "basic_arithmetic": (
-        basic_arithmetic,
-        {
-            "min_terms": 3,
-            "max_terms": 4,
-            "min_digits": 1,
-            "max_digits": 1,
-            "operators": ["+", "-", "*"],
-            "allow_parentheses": False,
-            "allow_negation": False,
-        },
-    ),
     "leg_counting": (leg_counting, {"min_animals": 2, "max_animals": 2, "min_instances": 2, "max_instances": 5}),
     "simple_equations": (simple_equations, {"min_terms": 2, "max_terms": 2, "min_value": 2, "max_value": 7}),
-    "count_bits": (count_bits, {"min_n": 9, "max_n": 127}),
+    "count_bits": (count_bits, {"min_n": 32, "max_n": 511}),
+    "number_filtering": (
+        number_filtering,
+        {"min_numbers": 4, "max_numbers": 5, "min_decimals": 0, "max_decimals": 0, "min_value": 10, "max_value": 99},
+    ),
 }
 
 
 def rewrite(task: Task, rng: random.Random, sheet: Sheet) -> str:
     """A short step-by-step solution, as the rewriting model gives it."""
     answer = task.solve(sheet)
-    opening = rng.choice(["We {}.", "Let us {}.", "First we {}.", "To solve this, {}."]).format(task.plan)
-    ending = rng.choice(["The answer is", "So the answer is", "Therefore the answer is"])
+    opening = rng.choice(["We {}.", "Let us {}.", "To solve this, {}."]).format(task.plan)
+    ending = rng.choice(["The answer is", "So the answer is"])
     return "\n".join([opening, *(line.short() for line in sheet.lines), f"{ending} \\boxed{{{answer}}}."])
 
 
 def think(task: Task, rng: random.Random, sheet: Sheet, correct_a_slip: bool = False) -> tuple[str, str]:
     """A long thought and the reply after it, as the teacher gives them. A sheet that slips goes unchecked."""
     answer = task.solve(sheet)
-    said = [
-        rng.choice(["Okay, I need {}. I {}.", "I want {}. The plan: {}.", "Let me find {}. I {}."]).format(
-            task.goal, task.plan
-        )
-    ]
+    said = [rng.choice(["Okay, I need {}. I {}.", "Let me find {}. I {}."]).format(task.goal, task.plan)]
     wrong_at = rng.randrange(len(sheet.lines)) if correct_a_slip else -1
     for number, line in enumerate(sheet.lines):
-        lead = rng.choice(["First", "To start"] if not number else ["Now", "Then", "Next"])
         if number == wrong_at:
-            wrong = Line(line.left, line.op, line.right, line.value + rng.choice([-1, 1, 10]))
-            said.append(f"{lead}, {wrong.short()}. No, that is off. Again: {line.long()}.")
+            said.append(f"{line.head} {line.value + rng.choice([-1, 1])}. No, that is off. Again: {line.long}.")
         else:
-            said.append(f"{lead}, {line.long()}.")
+            said.append(f"{line.long}.")
     if sheet.slip_by:
-        said.append(rng.choice(["That looks right.", "Good, that should be it.", "I think that is fine."]))
+        said.append(rng.choice(["That looks right.", "Good, that should be it."]))
     else:
-        check = rng.choice(["Wait, let me check:", "Let me check by going back:", "Let me verify this:"])
-        back = ", ".join(line.undo() for line in reversed(sheet.lines[task.check_from :]))
-        said.append(f"{check} {back}. {rng.choice(['It fits.', 'Good.', 'That matches.'])}")
+        check = rng.choice(["Wait, let me check:", "Let me double-check:"])
+        said.append(f"{check} {task.check(sheet)}. {rng.choice(['It fits.', 'Good.'])}")
     reply = rng.choice(["The answer is \\boxed{{{}}}.", "So the answer is \\boxed{{{}}}."])
     return "\n".join(said), reply.format(answer)

@@ -13,8 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
+from pipeline import chat, prompts
 from pipeline.config import Endpoint, Sampling
 from pipeline.replay import Behaviour, Recordings, ReplayTeacher
+from pipeline.responses import Segment
 
 REPO = Path(__file__).parents[2]
 START_S = 60
@@ -81,6 +83,12 @@ def endpoint(url: str, *, max_tokens: int = 1000, **settings: Any) -> Endpoint:
     patience = {"timeout_s": 20, "max_attempts": 4, "unreachable_s": 5}
     values = {"model": "teacher", "api_key_env": None, "sampling": sampling, **patience, **settings}
     return Endpoint(base_url=f"{url}/v1", **values)
+
+
+async def ask(settings: Endpoint, sample_index: int = 0, segment: Segment | None = None) -> chat.Outcome:
+    """Ask what 2 + 2 is."""
+    async with chat.ChatClient(settings) as client:
+        return await client.buy(chat.chat_request(settings, prompts.student("2 + 2?"), sample_index), segment)
 
 
 def free_port() -> int:

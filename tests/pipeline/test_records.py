@@ -120,7 +120,7 @@ def test_ids_are_the_same_in_every_process() -> None:
             capture_output=True,
             text=True,
             check=True,
-        ).stdout.strip()  # fmt: skip
+        ).stdout.strip()
         for seed in ("0", "1")
     }
     assert found == {records.digest("x", 1, {"a": "é", "b": [1.5, None]})}

@@ -87,8 +87,11 @@ def sums(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray for all tests of a session, with two CPUs however many the machine has."""
+def ray_cluster(s3: str) -> Iterator[None]:
+    """One Ray for all tests of a session, with two CPUs however many the machine has.
+
+    After `s3`, for its workers inherit the credentials.
+    """
     import ray
 
     from ray_jobs import cluster

@@ -1,0 +1,212 @@
+"""A config is either right or refused in one line that names the key, the value and the mending."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from servers import REPO
+
+from pipeline import config
+from pipeline.errors import ConfigError
+from pipeline.redaction import names_a_secret, redacted
+
+SHIPPED = sorted(path.name for path in (REPO / "configs").glob("*.yaml"))
+
+
+def write(tree: Any, folder: Path) -> str:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tree), "utf-8")
+    return str(path)
+
+
+def refusal(path: str, *overrides: str) -> str:
+    """The one line that refuses a config."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_loads_and_survives_being_written(name: str, tmp_path: Path) -> None:
+    loaded = config.load(str(REPO / "configs" / name))
+    (tmp_path / "again.yaml").write_text(config.as_yaml(loaded))
+    assert config.load(str(tmp_path / "again.yaml")) == loaded
+
+
+def test_there_is_a_config_for_each_real_use() -> None:
+    assert {"demo.yaml", "single_gpu.yaml", "paper_72b.yaml"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("distil.keep=2", "unknown config key 'distil': did you mean 'distill'?"),
+        ("distill.max_sample=2", "unknown config key 'distill.max_sample': did you mean 'max_samples'?"),
+        ("train.stage1.learning_rat=1", "unknown config key 'train.stage1.learning_rat': did you mean 'learning_rate'?"),
+        ("teacher.price.promt=1", "unknown config key 'teacher.price.promt': did you mean 'prompt'?"),
+        ("evaluate.endpoint={model: m, samplings: {max_tokens: 1}}", "did you mean 'sampling'?"),
+        ("verify.zzzzzz=2", "unknown config key 'verify.zzzzzz': known here: max_per_problem, training_text"),
+        ("distill.keep=many", "config key 'distill.keep' is 'many': input should be a valid integer"),
+        ("distill.keep=0", "config key 'distill.keep' is 0: input should be greater than 0"),
+        ("verify.training_text=xml", "config key 'verify.training_text' is 'xml': input should be 'think' or 'response'"),
+        ("distill=5", "config key 'distill' is 5"),
+        ("storage=runs/x", "config key 'storage' is 'runs/x'"),
+        ("storage.root=", "config key 'storage.root' is None: input should be a valid string"),
+        ("train.model=[a, b]", "config key 'train.model' is ['a', 'b']"),
+        ("distill={keep: 5, max_samples: 4}", "keep is 5, more than max_samples, 4: raise max_samples"),
+        ("evaluate.budgets=[64, 32]", "budgets are [64, 32]: give them once each, in rising order"),
+        ("evaluate.budgets=[]", "config key 'evaluate.budgets' is []"),
+        ("evaluate.samples=4", "samples is 4 at temperature 0, where all are equal: set a temperature"),
+        ("evaluate.budgets=[500]", "raise serve.max_model_len"),
+        ("train.workers=3", "stage1.rows_per_step is 2, no multiple of workers x micro_rows = 3"),
+        ("teacher.sampling.extra={max_tokens: 5}", "sampling.extra holds 'max_tokens', which the client sets itself"),
+        ("serve.env={HF_TOKEN: hf_123}", "'HF_TOKEN' looks like a secret"),
+        ("distill.keep", "--set 'distill.keep' is not of the form section.key=value"),
+        ("=5", "--set '=5' is not of the form section.key=value"),
+        ("distill.keep=[1", "--set distill.keep: the value '[1' is no valid YAML: quote it"),
+        ("distill.keep.deep=1", "config key 'distill.keep' is {'deep': 1}"),
+        ("curate.sources.0.path=x", "--set curate.sources.0.path: 'sources' is a list: set it whole"),
+        ("storage.root.deep=1", "--set storage.root.deep: 'root' is no section of the config"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_one_line_with_the_mending(
+    override: str, said: str, demo_tree: dict[str, Any], tmp_path: Path
+) -> None:
+    assert said in refusal(write(demo_tree, tmp_path), override)
+
+
+def test_a_refused_secret_is_not_repeated(demo_tree: dict[str, Any], tmp_path: Path) -> None:
+    message = refusal(write(demo_tree, tmp_path), "serve.env={MY_API_KEY: sk-very-secret}")
+    assert "sk-very-secret" not in message
+
+
+def test_a_missing_key_is_named(demo_tree: dict[str, Any], tmp_path: Path) -> None:
+    del demo_tree["teacher"]["sampling"]
+    assert refusal(write(demo_tree, tmp_path)) == "config key 'teacher.sampling' is missing: add it"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"storage: {root: runs/x", "is no valid YAML"),
+        (b"a: b: c", "is no valid YAML"),
+        (b"a: !!python/object:os.system {}", "is no valid YAML"),
+        (b"\xff\xfe\x00", "is no valid YAML"),
+        (b"", "holds no sections"),
+        (b"- 1\n- 2\n", "holds no sections"),
+        (b"1: 2\n", "config key"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(text: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(text)
+    assert said in refusal(str(tmp_path / "config.yaml"))
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "."])
+def test_a_config_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    assert "does not exist" in refusal(str(tmp_path / name))
+
+
+def test_overrides_reach_any_depth_and_the_last_one_wins(demo_tree: dict[str, Any], tmp_path: Path) -> None:
+    overrides = ["train.stage1.learning_rate=2e-4", "train.stage1.learning_rate=1.0e-3", "report.title='a=b: c'"]
+    loaded = config.load(write(demo_tree, tmp_path), overrides)
+    assert loaded.train.stage1.learning_rate == 1e-3
+    assert loaded.report.title == "a=b: c"
+
+
+def test_the_s3_endpoint_comes_from_the_environment_unless_the_config_has_one(
+    demo_tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(demo_tree, tmp_path)
+    assert config.load(path).storage.endpoint is None
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert config.load(path).storage.endpoint == "http://127.0.0.1:1"
+    assert config.load(path, ["storage.endpoint=http://127.0.0.1:2"]).storage.endpoint == "http://127.0.0.1:2"
+    assert "config key 'storage' is 'runs/x'" in refusal(path, "storage=runs/x")
+
+
+@pytest.mark.parametrize(
+    ("stage", "override"),
+    [
+        ("distill", "distill.actors=7"),
+        ("distill", "teacher.base_url=http://127.0.0.1:1/v1"),
+        ("distill", "teacher.max_in_flight=3"),
+        ("distill", "teacher.price={prompt: 9}"),
+        ("train", "train.workers=2"),
+        ("train", "train.zero_stage=3"),
+        ("evaluate", "serve.port=8123"),
+        ("curate", "storage.root=runs/other"),
+    ],
+)
+def test_how_and_where_a_stage_runs_is_no_part_of_its_fingerprint(
+    stage: str, override: str, demo_tree: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(demo_tree, tmp_path)
+    assert config.fingerprint(config.load(path), stage) == config.fingerprint(config.load(path, [override]), stage)
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "key"),
+    [
+        ("curate", "curate.answer_types=[integer]", "curate.answer_types"),
+        ("curate", "evaluate.benchmarks=[{name: b, path: other.jsonl}]", "evaluate.benchmarks.0.path"),
+        ("reformat", "rewriter.model=other", "rewriter.model"),
+        ("distill", "distill.keep=2", "distill.keep"),
+        ("distill", "teacher.sampling.temperature=0.5", "teacher.sampling.temperature"),
+        ("verify", "verify.training_text=response", "verify.training_text"),
+        ("train", "train.stage2.epochs=9", "train.stage2.epochs"),
+        ("serve", "serve.dtype=float32", "serve.dtype"),
+        ("evaluate", "evaluate.samples=1", None),
+        ("evaluate", "evaluate.budgets=[32]", "evaluate.budgets"),
+        ("report", "report.title=x", "report.title"),
+    ],
+)
+def test_what_decides_a_stages_result_is_in_its_fingerprint(
+    stage: str, override: str, key: str | None, demo_tree: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(demo_tree, tmp_path)
+    before = config.fingerprint(config.load(path), stage)
+    after = config.fingerprint(config.load(path, [override]), stage)
+    assert {name for name in before | after if before.get(name) != after.get(name)} == ({key} if key else set())
+
+
+def test_every_stage_has_a_fingerprint_of_plain_values(demo_tree: dict[str, Any]) -> None:
+    loaded = config.Config.model_validate(copy.deepcopy(demo_tree))
+    for stage in config.STAGES:
+        found = config.fingerprint(loaded, stage)
+        assert found and yaml.safe_load(yaml.safe_dump(found)) == found
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "my_apikey", "keys"]
+)
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert names_a_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["TOKENIZERS_PARALLELISM", "VLLM_CPU_KVCACHE_SPACE", "MONKEY", "MAX_TOKENS", "KEYBOARD"]
+)
+def test_names_that_tell_nothing_are_let_through(name: str) -> None:
+    assert not names_a_secret(name)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hidden-word@host/v1",
+        "https://host/v1?api_key=hidden-word&x=1",
+        "https://host/?X-Amz-Signature=hidden-word",
+    ],
+)
+def test_a_config_is_stored_without_the_secrets_of_its_urls(
+    url: str, demo_tree: dict[str, Any], tmp_path: Path
+) -> None:
+    demo_tree["teacher"]["base_url"] = url
+    stored = config.as_yaml(config.load(write(demo_tree, tmp_path)))
+    assert "hidden-word" not in stored and "hidden-word" not in redacted(f"cannot reach {url}: refused")
+    assert "host" in stored

@@ -1,0 +1,178 @@
+"""What was paid for is durable when `put` returns, and found again by whoever works on its keys."""
+
+import asyncio
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from servers import REPO, free_port
+
+from pipeline import responses
+from pipeline.errors import DataError
+from pipeline.responses import Reply, Segment
+from pipeline.storage import Place
+
+
+def reply(name: str, text: str = "a\nb\u2028é\0") -> Reply:
+    return Reply(name, text, "thought", "stop", 10, 4, 20, 0.5, "m", [1, 2], [3])
+
+
+async def stored(place: Place, name: str, first: str = "0", last: str = "f") -> Reply | None:
+    async with Segment(place, first, last) as segment:
+        return segment.get(name)
+
+
+async def test_a_reply_is_found_again_as_it_was(place: Place) -> None:
+    async with Segment(place, "0", "f") as segment:
+        assert segment.get("r1") is None
+        await segment.put(reply("r1"))
+        assert segment.get("r1") == reply("r1")
+    assert await stored(place, "r1") == reply("r1")
+
+
+CHILD = """
+import asyncio, os, signal, sys
+from pipeline.responses import Reply, Segment
+from pipeline.storage import Place
+async def main():
+    async with Segment(Place(sys.argv[1]), "0", "f") as segment:
+        for n in range(3):
+            await segment.put(Reply(f"r{n}", "x" * 100_000, None, "stop", 1, 0, 1, 0.1, "m", [], []))
+        never = asyncio.create_task(segment.put(Reply("r3", "y", None, "stop", 1, 0, 1, 0.1, "m", [], [])))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_a_reply_outlives_a_process_that_is_killed_after_put(tmp_path: Path) -> None:
+    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], cwd=REPO)
+    assert child.returncode == -signal.SIGKILL
+    async with Segment(Place(str(tmp_path)), "0", "f") as segment:
+        assert [segment.get(f"r{n}") is not None for n in range(4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b'{"request_id": "r2", "text": "cut sho', b"\0" * 4096, b"\xff\xfe garbage", b"null", b"[]", b"5", b'{"a": 1}'],
+    ids=["cut", "zeros", "bytes", "null", "list", "number", "fields"],
+)  # fmt: skip
+async def test_a_line_that_is_no_reply_costs_nothing_else(tail: bytes, tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as segment:
+        await segment.put(reply("r1"))
+    (file,) = tmp_path.iterdir()
+    with file.open("ab") as stream:
+        stream.write(tail)
+    assert await stored(place, "r1") == reply("r1")
+    async with Segment(place, "0", "f") as segment:
+        await segment.put(reply("r3"))
+    assert await stored(place, "r3") == reply("r3")
+
+
+async def test_replies_that_come_together_are_written_together(place: Place) -> None:
+    async with Segment(place, "0", "f") as segment:
+        await asyncio.gather(*(segment.put(reply(f"r{n}")) for n in range(300)))
+    assert len(place.files()) == 1
+    async with Segment(place, "0", "f") as segment:
+        assert all(segment.get(f"r{n}") for n in range(300))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [("10", "20", True), ("00", "10", True), ("20", "30", True), ("15", "16", True), ("00", "ff", True), ("00", "0f", False), ("21", "30", False)],
+)  # fmt: skip
+async def test_a_segment_reads_what_overlaps_its_keys(first: str, last: str, found: bool, tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "10", "20") as segment:
+        await segment.put(reply("r"))
+    assert (await stored(place, "r", first, last) is not None) == found
+
+
+async def test_two_workers_on_the_same_keys_do_not_disturb_each_other(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as one, Segment(place, "0", "f") as two:
+        await asyncio.gather(one.put(reply("r1")), two.put(reply("r2")))
+    assert await stored(place, "r1") and await stored(place, "r2")
+
+
+async def test_on_s3_each_write_is_an_object_of_its_own(s3_endpoint: str, tmp_path: Path) -> None:
+    place = Place(f"s3://bucket/{tmp_path.name}", s3_endpoint)
+    async with Segment(place, "0", "f") as segment:
+        await asyncio.gather(segment.put(reply("r1")), segment.put(reply("r2")))
+        await segment.put(reply("r3"))
+        assert len(place.files(".jsonl")) == 2
+    assert [await stored(place, name) is not None for name in ("r1", "r2", "r3")] == [True] * 3
+
+
+async def test_a_store_that_cannot_be_reached_fails_the_put(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment(Place("s3://bucket/x", f"http://127.0.0.1:{free_port()}"), "0", "f")
+    with pytest.raises(DataError, match="check bucket, credentials and endpoint"):
+        await segment.put(reply("r1"))
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """Files of this process cannot grow beyond this size: what a full disk looks like to a writer."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, before[1]))
+    yield 150_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_full_disk_fails_its_put_and_loses_nothing_before_or_after(tmp_path: Path, file_limit: int) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as segment:
+        await segment.put(reply("r1"))
+        with pytest.raises(DataError, match=r"cannot store answers in .*: File too large"):
+            await segment.put(reply("big", "x" * 2 * file_limit))
+        await segment.put(reply("r2"))
+    assert [await stored(place, name) is not None for name in ("r1", "big", "r2")] == [True, False, True]
+
+
+async def test_a_put_after_the_segments_end_is_durable_all_the_same(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as segment:
+        await segment.put(reply("r1"))
+    await segment.put(reply("straggler"))
+    assert await stored(place, "straggler")
+
+
+async def test_the_end_of_a_segment_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as segment:
+        waiting = asyncio.create_task(segment.put(reply("r1")))
+        await asyncio.sleep(0)
+    assert await stored(place, "r1")
+    await waiting
+
+
+async def test_a_cancelled_put_is_written_all_the_same(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    async with Segment(place, "0", "f") as segment:
+        task = asyncio.create_task(segment.put(reply("r1")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await segment.put(reply("r2"))
+    assert await stored(place, "r1") and await stored(place, "r2")
+
+
+def test_a_segments_file_is_jsonl_that_anything_reads(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with Segment(Place(str(tmp_path)), "0", "f") as segment:
+            await segment.put(replace(reply("r1"), text="\u2028\n" * 3))
+
+    asyncio.run(write())
+    (file,) = tmp_path.iterdir()
+    (line,) = file.read_text("ascii").splitlines()
+    assert json.loads(line)["text"] == "\u2028\n" * 3
+    assert responses.read_segment(Place(str(file))) == [replace(reply("r1"), text="\u2028\n" * 3)]

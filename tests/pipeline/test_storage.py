@@ -1,0 +1,187 @@
+"""Places and tables on a disk and on S3: whole or not at all, and failures in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import BUCKET
+from servers import REPO, free_port
+
+from pipeline import storage
+from pipeline.errors import DataError
+from pipeline.records import Message, Problem, Step, Verdict
+from pipeline.storage import Place
+
+
+def verdicts(count: int) -> list[Verdict]:
+    return [Verdict(f"{i:04d}", "symbolic", "correct", None if i % 2 else "é", "number", 0.1) for i in range(count)]
+
+
+def test_a_place_is_written_read_listed_and_deleted(place: Place) -> None:
+    assert not place.exists() and place.files() == []
+    for name, data in (("b/2.txt", b"two"), ("b/1.txt", b"one"), ("a.bin", b"\0\xff" * 1000), ("b/empty.txt", b"")):
+        (place / name).write(data)
+        assert (place / name).read() == data
+    assert [file.uri for file in place.files()] == [
+        f"{place.uri}/{n}" for n in ("a.bin", "b/1.txt", "b/2.txt", "b/empty.txt")
+    ]
+    assert [file.name for file in place.files(".txt")] == ["1.txt", "2.txt", "empty.txt"]
+    assert (place / "b").is_folder() and not (place / "a.bin").is_folder()
+    (place / "a.bin").write(b"new")
+    assert (place / "a.bin").read() == b"new"
+    (place / "a.bin").delete()
+    (place / "a.bin").delete()
+    (place / "b").delete()
+    assert not (place / "a.bin").exists() and not (place / "b").exists()
+
+
+def test_any_uri_that_fsspec_knows_is_a_place() -> None:
+    root = Place("memory://longthought-test")
+    storage.write_rows(root / "table", Verdict, verdicts(3))
+    (root / "note.txt").write(b"hi")
+    assert storage.read_rows(root / "table", Verdict) == verdicts(3)
+    assert [file.uri for file in root.files()] == [f"{root}/note.txt", f"{root}/table/00000.parquet"]
+    root.delete()
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("name", ["with space", "é∑", "a#b?c", "100%20", "*"])
+def test_names_with_odd_characters_are_names(name: str, place: Place) -> None:
+    (place / name / "file.txt").write(b"x")
+    assert (place / name).files() == [place / name / "file.txt"]
+    assert (place / name / "file.txt").read() == b"x"
+
+
+def test_a_file_uri_is_local(tmp_path: Path) -> None:
+    place = Place(f"file://{tmp_path}/x.txt")
+    place.write(b"1")
+    assert place.is_local and (tmp_path / "x.txt").read_bytes() == b"1"
+
+
+LIMITED = """
+import resource, signal, sys
+from pipeline.storage import Place
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+Place(sys.argv[1]).write(b"new" * 1000)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "manifest.json"
+    Place(str(target)).write(b"old")
+    child = subprocess.run([sys.executable, "-c", LIMITED, str(target)], cwd=REPO, capture_output=True, text=True)
+    assert child.returncode != 0 and "File too large" in child.stderr
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_table_keeps_its_rows_and_their_order(rows: int, place: Place) -> None:
+    assert storage.write_rows(place / "t", Verdict, verdicts(9), rows_per_file=3) == 9
+    assert storage.write_rows(place / "t", Verdict, verdicts(rows), rows_per_file=3) == rows
+    assert len((place / "t").files(".parquet")) == max(1, -(-rows // 3))
+    assert storage.read_rows(place / "t", Verdict) == verdicts(rows)
+    assert storage.count_rows(place / "t", Verdict) == rows
+    assert [row["trace_id"] for row in storage.iter_dicts(place / "t")] == [v.trace_id for v in verdicts(rows)]
+
+
+def test_one_parquet_file_is_a_table_too(place: Place) -> None:
+    storage.write_rows(place / "t", Verdict, verdicts(2))
+    assert len(list(storage.iter_dicts(place / "t" / "00000.parquet"))) == 2
+
+
+def test_a_missing_column_is_named(place: Place) -> None:
+    storage.write_rows(place / "t", Verdict, verdicts(1))
+    file = place / "t" / "00000.parquet"
+    table = pq.read_table(file.path, filesystem=file.filesystem).drop_columns(["matched_by"])
+    pq.write_table(table, file.path, filesystem=file.filesystem)
+    with pytest.raises(DataError, match="lacks the column 'matched_by' of Verdict: redo the stage"):
+        storage.read_rows(place / "t", Verdict)
+
+
+def test_columns_of_a_later_version_are_ignored(place: Place) -> None:
+    folder = place / "t"
+    folder.make_folder()
+    table = pa.Table.from_pylist([{"role": "user", "content": "hi", "mood": "new"}])
+    pq.write_table(table, f"{folder.path}/0.parquet", filesystem=folder.filesystem)
+    assert storage.read_rows(folder, Message) == [Message("user", "hi")]
+
+
+def test_a_table_that_is_not_there_or_no_parquet_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no Parquet files"):
+        storage.read_rows(Place(str(tmp_path)), Problem)
+    (tmp_path / "0.parquet").write_bytes(b"garbage" * 10)
+    with pytest.raises(DataError, match="is no Parquet") as caught:
+        storage.read_rows(Place(str(tmp_path)), Step)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(place: Place) -> None:
+    with pytest.raises(DataError, match=r"none\.txt' does not exist: check the path"):
+        (place / "none.txt").read()
+
+
+def one_line(caught: pytest.ExceptionInfo[DataError], place: Place) -> None:
+    message = str(caught.value)
+    assert "\n" not in message and repr(place.uri) in message and "check bucket, credentials and endpoint" in message
+
+
+def test_a_missing_bucket_is_one_line(s3_endpoint: str) -> None:
+    place = Place("s3://no-such-bucket/run/x", s3_endpoint)
+    with pytest.raises(DataError) as caught:
+        place.write(b"x")
+    one_line(caught, place)
+    with pytest.raises(DataError):
+        storage.write_rows(place, Verdict, verdicts(1))
+
+
+def test_an_unreachable_store_is_one_line(s3_endpoint: str) -> None:
+    place = Place("s3://bucket/run", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(DataError) as caught:
+        place.exists()
+    one_line(caught, place)
+
+
+def test_a_uri_that_nothing_opens_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"cannot open 'nosuch://bucket/x'.*use a local path, s3:// or gs://"):
+        Place("nosuch://bucket/x").read()
+
+
+def test_a_folder_under_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        Place(str(tmp_path / "file" / "run" / "x")).write(b"")
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_folder_of_files_goes_up_and_comes_down_whole(place: Place, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    (model / "deep").mkdir(parents=True)
+    (model / "config.json").write_bytes(b"{}")
+    (model / "deep" / "weights").write_bytes(bytes(3 << 20))
+    storage.upload(model, place / "models" / "m")
+    fetched = storage.fetch(place / "models" / "m", tmp_path / "cache")
+    assert {str(p.relative_to(fetched)): p.stat().st_size for p in fetched.rglob("*") if p.is_file()} == {
+        "config.json": 2,
+        "deep/weights": 3 << 20,
+    }
+    assert storage.fetch(place / "models" / "m", tmp_path / "cache") == fetched
+
+
+def test_other_content_is_fetched_anew(s3_endpoint: str, tmp_path: Path) -> None:
+    source = Place(f"s3://{BUCKET}/{tmp_path.name}/model", s3_endpoint)
+    (source / "w").write(b"old")
+    first = storage.fetch(source, tmp_path / "cache")
+    (source / "w").write(b"newer")
+    second = storage.fetch(source, tmp_path / "cache")
+    assert ((first / "w").read_bytes(), (second / "w").read_bytes()) == (b"old", b"newer")
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted([first.name, second.name])
+
+
+def test_what_is_not_there_cannot_be_fetched(s3_endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        storage.fetch(Place(f"s3://{BUCKET}/{tmp_path.name}/none", s3_endpoint), tmp_path)

@@ -1,0 +1,142 @@
+"""The long proofs, on the demo itself: it learns, it survives kill -9 in three stages, and it runs as a submitted job.
+
+Each takes ten minutes and more on two cores: `make test-slow`.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small
+from conftest import Teacher
+
+from pipeline.config import STAGES
+from pipeline.records import Score, Step
+from pipeline.responses import read_segment
+from pipeline.storage import Manifest, Place, StageFolder, read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.timeout(3600)]
+
+RUN = [sys.executable, "-m", "ray_jobs", "run", "--config", "configs/demo.yaml"]
+KILLS = (("distill", 30), ("train", 25), ("evaluate", 60))
+"""Where the driver is killed: in this stage, once so many answers (or steps) are there."""
+
+
+def manifests(root: Place) -> dict[str, Manifest]:
+    return {stage: StageFolder(root, stage).require() for stage in STAGES}
+
+
+def accuracy(root: Place, model: str, convention: str) -> float:
+    scores = [
+        score
+        for score in read_rows(StageFolder(root, "evaluate").table("scores"), Score)
+        if (score.model, score.convention, score.curve) == (model, convention, "budget_forced")
+    ]
+    largest = max(score.budget for score in scores)
+    at_largest = [score.verdict == "correct" for score in scores if score.budget == largest]
+    assert len(at_largest) >= 150
+    return sum(at_largest) / len(at_largest)
+
+
+def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evaluate(tmp_path: Path) -> None:
+    root = Place(str(tmp_path / "run"))
+    port = small_config_port()
+    teacher = Teacher(small.REPO / "configs/demo/traces.jsonl", "--latency", "0.3", port=port)
+    command = [*RUN, "--set", f"storage.root={root.uri}", "--set", "teacher.max_in_flight=8"]
+    try:
+        for stage, progress in KILLS:
+            log = tmp_path / f"{stage}.log"
+            with log.open("wb") as output:
+                driver = subprocess.Popen(command, cwd=small.REPO, stdout=output, stderr=subprocess.STDOUT)
+                wait_for(stage, progress, log, driver)
+                os.kill(driver.pid, signal.SIGKILL)
+                driver.wait()
+            time.sleep(5)
+            if stage == "distill":
+                folder = StageFolder(root, "distill").place / "responses"
+                durable = {reply.request_id for file in folder.files(".jsonl") for reply in read_segment(file)}
+                served = teacher.stats()["answered"]
+                assert len(durable) >= progress
+        subprocess.run(command, cwd=small.REPO, check=True)
+
+        again = teacher.stats()["answered"]
+        assert all(again[request] == served[request] for request in durable), "a durable answer was bought twice"
+    finally:
+        teacher.end()
+
+    made = manifests(root)
+    assert made["evaluate"].stored_replies > 0
+    steps = read_rows(StageFolder(root, "train").table("steps"), Step)
+    for stage in ("stage1", "stage2"):
+        numbers = [step.step for step in steps if step.stage == stage]
+        assert numbers == list(range(len(numbers)))
+    for convention in ("math_verify", "last_number"):
+        base, first, second = (accuracy(root, model, convention) for model in ("base", "stage1", "stage2"))
+        assert second - base >= 0.30
+        assert second >= first
+
+
+def small_config_port() -> int:
+    """The port at which the demo's config expects its teacher: one that answers there already is used."""
+    from pipeline import config
+
+    return int(
+        config.load(str(small.REPO / "configs/demo.yaml")).teacher.base_url.rsplit(":", 1)[1].removesuffix("/v1")
+    )
+
+
+def wait_for(stage: str, count: int, log: Path, driver: subprocess.Popen[bytes]) -> None:
+    """Until the log shows so much progress in a stage."""
+    line = re.compile(rf"^\[{stage}\] ([\d,]+) of", re.MULTILINE)
+    deadline = time.monotonic() + 1500
+    while True:
+        seen = [int(number.replace(",", "")) for number in line.findall(log.read_text(errors="replace"))]
+        if seen and seen[-1] >= count:
+            return
+        assert driver.poll() is None, log.read_text(errors="replace")[-3000:]
+        assert time.monotonic() < deadline, f"no {count} in {stage}: {log.read_text(errors='replace')[-2000:]}"
+        time.sleep(0.5)
+
+
+def test_the_demo_runs_as_a_submitted_job_with_everything_in_object_storage(s3: str, tmp_path: Path) -> None:
+    bin_folder = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "AWS_ENDPOINT_URL": s3,
+        "RAY_AUTH_MODE": "token",
+        "RAY_TMPDIR": "/tmp/ray-submitted",
+    }
+
+    def ray(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(bin_folder / "ray"), *arguments], cwd=small.REPO, env=environment, text=True, capture_output=True
+        )
+
+    started = ray("start", "--head", "--port=6399", "--dashboard-port=8269", "--num-cpus=2")
+    assert started.returncode == 0, started.stderr
+    try:
+        submitted = ray(
+            *("job", "submit", "--address", "http://127.0.0.1:8269", "--working-dir", ".", "--"),
+            *("python", "-m", "ray_jobs", "run", "--config", "configs/demo.yaml"),
+            *("--set", "storage.root=s3://bucket/submitted"),
+        )
+        assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
+        assert "succeeded" in submitted.stdout
+    finally:
+        end_own_cluster()
+    made = manifests(Place("s3://bucket/submitted", s3))
+    assert list(made) == list(STAGES)
+
+
+def end_own_cluster() -> None:
+    """End the processes of the cluster started here, known by their environment, and no other's."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"RAY_TMPDIR=/tmp/ray-submitted" in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
