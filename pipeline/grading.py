@@ -254,9 +254,8 @@ def _serve_child() -> None:
 
     answers = os.fdopen(os.dup(1), "w")  # a library's print must not look like a verdict
     os.dup2(2, 1)
-    import math_verify  # noqa: F401
-
     logging.disable(logging.CRITICAL)
+    _judge("\\frac{1}{2}x", "(x+1)^2")  # the first one builds parsers and imports half of sympy: not on a row's clock
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     print("ready", file=answers, flush=True)
     for line in sys.stdin:

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parser().parse_args(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at each fork
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars, in the middle of ours
     try:
         parsed.command(parsed)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Five families of problems that a 135M model can learn, with the words to explain their solutions in.
+"""Four families of problems that a 135M model can learn, with the words to explain their solutions in.
 
 In: the numbers that reasoning-gym drew for a problem (its metadata).
 Out: a `Task`, and from a task the short solution (`rewrite`) and the long thought (`think`) of a model.
@@ -9,7 +9,6 @@ so that a wrong reply is wrong the way a real one is: one bad line, carried thro
 """
 
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,10 +51,11 @@ class Sheet:
         self.lines.append(Line(head, value, long, undo))
         return value
 
-    def tally(self, so_far: int, item: str, hit: bool, says: str) -> int:
-        """Count `item` in or not; `says` is why."""
+    def tally(self, so_far: int, says: str, hit: bool) -> int:
+        """Count in what `says` tells of, or not. Each line says why: without, a small model counts every line."""
         value = self._slipped(so_far + hit)
-        self.lines.append(Line(f"{item}:", value, f"{says}, {'makes' if hit else 'still'} {value}", ""))
+        judged = f"{says}, {'yes' if hit else 'no'}"
+        self.lines.append(Line(f"{judged}:", value, f"{judged}, {'makes' if hit else 'still'} {value}", ""))
         return value
 
     def _slipped(self, exact: int) -> int:
@@ -81,127 +81,80 @@ class Task:
 
 
 def chain_sum(meta: Meta, rng: random.Random) -> Task | None:
-    text = meta["expression"]
+    """Single digits added from left to right, none of the totals above 20."""
+    text: str = meta["expression"]
     ask = rng.choice(["Work out {}.", "What is {}?", "Compute {}.", "Find the value of {}."])
-    first, *others = re.findall(r"(?:^|([+-]) )(\d+)", text)
+    terms = [int(term) for term in text.split(" + ")] if "-" not in text else []
+    if len(terms) < 3 or 0 in terms or sum(terms) > 20:
+        return None
 
     def solve(sheet: Sheet) -> int:
-        total = int(first[1])
-        for sign, term in others:
-            total = sheet.do(total, sign, int(term))
+        total = terms[0]
+        for term in terms[1:]:
+            total = sheet.do(total, "+", term)
         return total
 
-    sheet = Sheet()
-    answer = solve(sheet)
-    if re.search(r"\b(0|10)\b", text) or not all(0 <= line.value <= 20 for line in sheet.lines):
-        return None
-    return Task("chain_sum", ask.format(text), solve, undo_from(0), "go from left to right", text, answer)
+    return Task("chain_sum", ask.format(text), solve, undo_from(0), "go from left to right", text, sum(terms))
 
 
-def leg_counting(meta: Meta, rng: random.Random) -> Task | None:
-    from reasoning_gym.arithmetic.leg_counting import ANIMALS
-
-    animals: dict[str, int] = {name: n for name, n in meta["animals"].items() if 2 <= ANIMALS[name] <= 10}
-    if len(animals) < 2 or {"starfish", "sheep", "deer"} & set(animals):
-        return None
-    plurals = [re.sub("fly$", "flie", re.sub("(is|ch)$", r"\1e", name)) + "s" for name in animals]
-    ask = rng.choice(
-        [
-            "How many legs do {} and {} have?",
-            "Count the legs of {} and {}.",
-            "A farm keeps {} and {}. How many legs is that?",
-        ]
-    )
-
-    def solve(sheet: Sheet) -> int:
-        first, second = [sheet.do(count, "×", ANIMALS[name]) for name, count in animals.items()]
-        return sheet.do(first, "+", second)
-
-    counted = [f"{n} {plural}" for n, plural in zip(animals.values(), plurals, strict=True)]
-    facts = ", ".join(f"{plural} have {ANIMALS[name]}" for name, plural in zip(animals, plurals, strict=True))
-    return Task(
-        "leg_counting",
-        ask.format(*counted),
-        solve,
-        undo_from(2),
-        f"count legs: {facts}",
-        "all the legs",
-        solve(Sheet()),
-    )
-
-
-def simple_equations(meta: Meta, rng: random.Random) -> Task | None:
-    found = re.fullmatch(r"(\d+)\*(\w) ([+-]) (\d+) = (\d+)", meta["equation"])
-    if not found:
-        return None
-    a, x, op, b, c = found.groups()
-    text = f"{a}{x} {op} {b} = {c}"
-    ask = rng.choice(["Solve for {x}: {text}", "Find {x} if {text}.", "If {text}, what is {x}?"])
-
-    def solve(sheet: Sheet) -> int:
-        return sheet.do(sheet.do(int(c), "-" if op == "+" else "+", int(b)), "/", int(a))
-
-    plan = f"{'subtract' if op == '+' else 'add'} {b}, then divide by {a}"
-    return Task("simple_equations", ask.format(x=x, text=text), solve, undo_from(0), plan, x, solve(Sheet()))
-
-
-def count_bits(meta: Meta, rng: random.Random) -> Task | None:
-    bits: str = meta["binary"]
-    ask = rng.choice(
-        [
-            "How many 1 bits does the binary number {} have?",
-            "Count the ones in the binary number {}.",
-            "How many digits of the binary number {} are 1?",
-        ]
-    )
-
-    def solve(sheet: Sheet) -> int:
-        count = 0
-        for bit in bits:
-            count = sheet.tally(count, bit, bit == "1", bit)
-        return count
-
-    return Task(
-        "count_bits",
-        ask.format(bits),
-        solve,
-        split_of(len(bits), "digits"),
-        "go through the digits",
-        "the ones",
-        solve(Sheet()),
-    )
-
-
-def number_filtering(meta: Meta, rng: random.Random) -> Task | None:
+def comparing(meta: Meta, rng: random.Random) -> Task | None:
+    """How many digits of a list are greater (or less) than another."""
     numbers, bound = [int(n) for n in meta["original_numbers"]], int(meta["filter_value"])
-    larger = "larger" in meta["operation"]
-    word = "greater" if larger else "less"
+    word, sign = ("greater", ">") if "larger" in meta["operation"] else ("less", "<")
     ask = rng.choice(["How many of {} and {} are {} than {}?", "Of the numbers {} and {}, how many are {} than {}?"])
-    if bound in numbers:
+    if bound in numbers or not 2 <= bound <= 8:
+        return None
+    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], word, bound)
+
+    def judge(n: int) -> tuple[bool, str]:
+        return (n > bound) == (sign == ">"), f"{n} {'>' if n > bound else '<'} {bound}"
+
+    return walk("comparing", problem, numbers, judge, f"compare each number with {bound}", f"how many are {word}")
+
+
+def parity(meta: Meta, rng: random.Random) -> Task | None:
+    """How many numbers of a list are even (or odd)."""
+    numbers = [int(n) for n in meta["original_numbers"]]
+    word = "even" if "larger" in meta["operation"] else "odd"
+    ask = rng.choice(["How many of {} and {} are {}?", "Count the {2} numbers among {0} and {1}."])
+    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], word)
+
+    def judge(n: int) -> tuple[bool, str]:
+        return (n % 2 == 0) == (word == "even"), f"{n} is {'odd' if n % 2 else 'even'}"
+
+    return walk("parity", problem, numbers, judge, "look at the last digit of each number", f"how many are {word}")
+
+
+def tens(meta: Meta, rng: random.Random) -> Task | None:
+    """How many numbers of a list reach a multiple of ten."""
+    numbers, bound = [int(n) for n in meta["original_numbers"]], round(float(meta["filter_value"]), -1)
+    ask = rng.choice(["How many of {} and {} are {} or more?", "Which of {} and {} are at least {}? Give their number."])
+    if not 20 <= bound <= 90:
+        return None
+    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], int(bound))
+
+    def judge(n: int) -> tuple[bool, str]:
+        return n >= bound, f"{n} has {n // 10} tens"
+
+    return walk("tens", problem, numbers, judge, f"look at the tens, {int(bound) // 10} are needed", "those that reach it")
+
+
+def walk(
+    family: str, problem: str, numbers: list[int], judge: Callable[[int], tuple[bool, str]], plan: str, goal: str
+) -> Task | None:
+    """A task that goes through a list and counts; None where a number stands twice, for then the place is lost."""
+    if len(set(numbers)) < len(numbers):
         return None
 
     def solve(sheet: Sheet) -> int:
         count = 0
         for n in numbers:
-            hit = (n > bound) == larger
-            count = sheet.tally(
-                count,
-                f"{n} {'>' if n > bound else '<'} {bound}",
-                hit,
-                f"{n} {'>' if n > bound else '<'} {bound} {'yes' if hit else 'no'}",
-            )
+            hit, says = judge(n)
+            count = sheet.tally(count, says, hit)
         return count
 
-    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], word, bound)
-    return Task(
-        "number_filtering",
-        problem,
-        solve,
-        split_of(len(numbers), "numbers"),
-        f"compare each number with {bound}",
-        f"how many are {word}",
-        solve(Sheet()),
-    )
+    answer = solve(Sheet())
+    return Task(family, problem, solve, split_of(len(numbers), "numbers"), plan, goal, answer) if answer else None
 
 
 def split_of(size: int, what: str) -> Callable[[Sheet], str]:
@@ -215,16 +168,14 @@ def split_of(size: int, what: str) -> Callable[[Sheet], str]:
 
 
 Builder = Callable[[Meta, random.Random], Task | None]
-FAMILIES: dict[str, tuple[Builder, dict[str, Any]]] = {
-    "chain_sum": (chain_sum, {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1}),
-    "leg_counting": (leg_counting, {"min_animals": 2, "max_animals": 2, "min_instances": 2, "max_instances": 5}),
-    "simple_equations": (simple_equations, {"min_terms": 2, "max_terms": 2, "min_value": 2, "max_value": 7}),
-    "count_bits": (count_bits, {"min_n": 32, "max_n": 511}),
-    "number_filtering": (
-        number_filtering,
-        {"min_numbers": 4, "max_numbers": 5, "min_decimals": 0, "max_decimals": 0, "min_value": 10, "max_value": 99},
-    ),
+_LISTS = {"min_numbers": 5, "max_numbers": 8, "min_decimals": 0, "max_decimals": 0}
+FAMILIES: dict[str, tuple[Builder, str, dict[str, Any]]] = {
+    "chain_sum": (chain_sum, "chain_sum", {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 1}),
+    "comparing": (comparing, "number_filtering", {**_LISTS, "min_value": 1, "max_value": 9}),
+    "parity": (parity, "number_filtering", {**_LISTS, "min_value": 10, "max_value": 99}),
+    "tens": (tens, "number_filtering", {**_LISTS, "min_value": 10, "max_value": 99}),
 }
+"""Of each family: its builder, and the reasoning-gym dataset (with settings) that draws its numbers."""
 
 
 def rewrite(task: Task, rng: random.Random, sheet: Sheet) -> str:

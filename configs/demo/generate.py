@@ -19,24 +19,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from families import FAMILIES, Builder, Line, Sheet, Task, rewrite, think
+from families import FAMILIES, Line, Sheet, Task, rewrite, think
 
 SEED = 2411_16489
 HERE = Path(__file__).parent
-TRAIN_PER_FAMILY = 60
-HELDOUT_PER_FAMILY = 32
-SPARE_PER_FAMILY = 2  # these lose their answers
+TRAIN_PER_FAMILY = 48
+HELDOUT_PER_FAMILY = 40
+SPARE_PER_FAMILY = 3  # these lose their answers
 TEACHER_SAMPLES = 3
 
 Row = dict[str, Any]
 
 
-def tasks(builder: Builder, name: str, settings: Row, count: int, rng: random.Random) -> list[Task]:
+def tasks(family: str, count: int, rng: random.Random) -> list[Task]:
     """The first `count` tasks of a family that suit the demo, no two with the same calculations."""
     import reasoning_gym
 
+    builder, dataset, settings = FAMILIES[family]
     found: dict[frozenset[Line], Task] = {}
-    for item in reasoning_gym.create_dataset(name, size=count * 40, seed=SEED, **settings):
+    seed = SEED + list(FAMILIES).index(family)
+    for item in reasoning_gym.create_dataset(dataset, size=count * 60, seed=seed, **settings):
         task = builder(item["metadata"], rng)
         if task:
             sheet = Sheet()
@@ -44,7 +46,7 @@ def tasks(builder: Builder, name: str, settings: Row, count: int, rng: random.Ra
             found.setdefault(frozenset(sheet.lines), task)
         if len(found) == count:
             return list(found.values())
-    raise SystemExit(f"{name}: {len(found)} tasks, {count} needed: loosen the family's settings")
+    raise SystemExit(f"{family}: {len(found)} tasks, {count} needed: loosen the family's settings")
 
 
 def problem_row(problem: str, answer: str | None, solution: str, family: str, level: str | None) -> Row:
@@ -99,11 +101,9 @@ def proofs(rng: random.Random) -> Iterator[Row]:
 def non_numeric(rng: random.Random) -> Iterator[Row]:
     import reasoning_gym
 
-    days = reasoning_gym.create_dataset("calendar_arithmetic", size=3, seed=SEED, tasks=["weekday_of_date"])
-    coins = reasoning_gym.create_dataset("coin_flip", size=2, seed=SEED)
-    for name, items in (("calendar_arithmetic", days), ("coin_flip", coins)):
-        for item in items:
-            yield problem_row(item["question"], item["answer"], "", name, None)
+    days = reasoning_gym.create_dataset("calendar_arithmetic", size=5, seed=SEED, tasks=["weekday_of_date"])
+    for item in days:
+        yield problem_row(item["question"], item["answer"], "", "calendar_arithmetic", None)
     for animal, letter in (("spider", "C"), ("duck", "A")):
         yield problem_row(
             f"How many legs does a {animal} have?\n(A) 2 (B) 6 (C) 8 (D) 10",
@@ -198,8 +198,8 @@ def write_jsonl(name: str, rows: Iterable[Row]) -> None:
 def main() -> None:
     rng = random.Random(SEED)
     good, heldout, spare = [], [], []
-    for name, (builder, settings) in FAMILIES.items():
-        found = tasks(builder, name, settings, TRAIN_PER_FAMILY + HELDOUT_PER_FAMILY + SPARE_PER_FAMILY, rng)
+    for family in FAMILIES:
+        found = tasks(family, TRAIN_PER_FAMILY + HELDOUT_PER_FAMILY + SPARE_PER_FAMILY, rng)
         rng.shuffle(found)
         good += [found.pop() for _ in range(TRAIN_PER_FAMILY)]
         heldout += [found.pop() for _ in range(HELDOUT_PER_FAMILY)]

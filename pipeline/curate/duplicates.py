@@ -10,12 +10,19 @@ from dataclasses import asdict
 
 from pipeline.records import Problem, Rejected, RejectReason, digest, normalized, to_json
 
-_STYLING = re.compile(r"\\(?:left|right|displaystyle|,|;|!|quad|qquad|text|mathrm)\b|\\[,;!]|[$\s.?!:,]")
+_STYLING = re.compile(
+    r"\\(?:left|right|displaystyle|quad|qquad|text|mathrm)\b|\\[,;!]|\?"
+    r"|(?<!\d)[\s.,:]|[\s.,:](?!\d)"  # between digits they are part of a number: 1.5 is not 15
+    r"|(?<![\d)])!"  # after a number it is a factorial
+)
+_AROUND = re.compile(r"\s*([.,:])\s*")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
 
 def canonical(problem: str) -> str:
     """The text without what changes its look alone: case, white space, LaTeX styling, punctuation."""
-    return _STYLING.sub("", normalized(problem).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    text = normalized(problem).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("$", "")
+    return _STYLING.sub("", _AROUND.sub(r"\1", _THOUSANDS.sub("", text)))
 
 
 def separate(problems: Iterable[Problem], benchmarks: Iterable[Problem]) -> tuple[list[Problem], list[Rejected]]:

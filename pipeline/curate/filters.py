@@ -15,11 +15,13 @@ from pipeline.sources import RawRow
 _IMAGE = re.compile(
     r"\[asy\]|<img\b|<image|!\[[^\]]{0,300}\]\(|\\includegraphics"
     r"|\b(?:in|from|see|as shown in|shown in) the (?:figure|diagram|picture|image|graph)\b"
+    r"|\b(?:the|this) (?:figure|diagram|picture) shows\b|\busing the (?:figure|diagram|picture)\b"
     r"|\b(?:figure|diagram|picture|image) (?:below|above|shown)\b|\bas shown\b|如图",
     re.IGNORECASE,
 )
 _PROOF = re.compile(
-    r"(?:^|[.:;,?!]\s+|\n[ \t]*|\b(?:and|then|to)\s+)(?:prove|show) (?:that|the)\b|\bgive a proof\b|证明|求证",
+    r"\bprove (?:that|the|or disprove)\b|(?:^|[.:;,?!\])$]\s*|\n[ \t]*|\b(?:and|then|to)\s+)show (?:that|the)\b"
+    r"|\bgive a proof\b|\bwith proof\b|证明|求证",
     re.IGNORECASE,
 )
 

@@ -181,7 +181,7 @@ def _deepspeed_config(
         # Sums of many bf16 gradients lose the small ones.
         "data_types": {"grad_accum_dtype": "fp32"},
         # torch's own Adam: DeepSpeed's would compile itself with nvcc on first use.
-        "optimizer": {"type": "AdamW", "params": {"lr": optimization.learning_rate, "torch_adam": True}},
+        "optimizer": {"type": "AdamW", "params": {"lr": optimization.learning_rate, "torch_adam": True, "fused": True}},
         # DeepSpeed clips at 1.0 where this is not set.
         "gradient_clipping": settings.max_grad_norm,
         "steps_per_print": None,

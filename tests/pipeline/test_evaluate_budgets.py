@@ -1,0 +1,229 @@
+"""One generation read at every token budget, against a server that speaks vLLM's protocol."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from servers import endpoint, running
+
+from pipeline import chat, prompts
+from pipeline.config import Benchmark, Config, Evaluate
+from pipeline.errors import EndpointError
+from pipeline.evaluate.budgets import ForcedAnswerError, Reading, readings, scores
+from pipeline.evaluate.generate import Question, endpoint_of, generate
+from pipeline.grading import Grader
+from pipeline.records import Generation, Problem, problem_id
+from pipeline.responses import Segment
+from pipeline.storage import Place
+
+PROBLEM = Problem(problem_id("6 + 6?"), "6 + 6?", "12", "integer", None, "b", "MIT", None)
+PROMPT = [900, 901]
+
+
+class Student:
+    """A model whose tokens are the characters of its texts."""
+
+    def __init__(self, text: str, finish: str = "stop", forced: str = "12}", status: int = 200) -> None:
+        self.text, self.finish, self.forced, self.status = text, finish, forced, status
+        self.chats: list[dict[str, Any]] = []
+        self.completions: list[dict[str, Any]] = []
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self.chat),
+                web.post("/v1/completions", self.complete),
+                web.post("/tokenize", self.tokenize),
+                web.post("/detokenize", self.detokenize),
+            ]
+        )
+        return app
+
+    async def chat(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.chats.append(body)
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no"}}, status=self.status)
+        choice: dict[str, Any] = {"message": {"content": self.text}, "finish_reason": self.finish}
+        answer: dict[str, Any] = {
+            "choices": [choice],
+            "usage": {"prompt_tokens": 2, "completion_tokens": len(self.text)},
+        }
+        if body.get("return_token_ids"):
+            choice["token_ids"], answer["prompt_token_ids"] = [ord(letter) for letter in self.text], PROMPT
+        return web.json_response(answer)
+
+    async def complete(self, request: web.Request) -> web.Response:
+        self.completions.append(await request.json())
+        if not self.forced:
+            return web.json_response({"error": {"message": "prompt too long", "code": 400}}, status=400)
+        choice = {"text": self.forced, "finish_reason": "stop"}
+        return web.json_response({"choices": [choice], "usage": {"completion_tokens": len(self.forced)}})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        assert body["add_special_tokens"] is False
+        return web.json_response({"tokens": [ord(letter) for letter in body["prompt"]]})
+
+    async def detokenize(self, request: web.Request) -> web.Response:
+        return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
+
+
+def settings(*budgets: int, **more: Any) -> Evaluate:
+    return Evaluate(benchmarks=(Benchmark(name="b", path="b.jsonl"),), budgets=budgets, **more)
+
+
+@asynccontextmanager
+async def asked(
+    student: Student, folder: Path, **more: Any
+) -> AsyncIterator[tuple[Generation, chat.ChatClient, Segment]]:
+    extra = {"sampling": {"max_tokens": 64, "temperature": 0.0, "extra": {"return_token_ids": True}}} | more
+    async with (
+        running(student.app()) as url,
+        Segment(Place(str(folder)), "0", "f") as segment,
+        chat.ChatClient(endpoint(url, **extra)) as client,
+    ):
+        yield await generate(Question("student", "b", 0, PROBLEM), client, segment), client, segment
+
+
+async def read(student: Student, folder: Path, *budgets: int, **more: Any) -> dict[tuple[str, int], Reading]:
+    async with asked(student, folder, **more) as (generation, client, segment):
+        found = await readings(generation, settings(*budgets), client, segment)
+    return {(reading.curve, reading.budget): reading for reading in found}
+
+
+async def test_the_student_is_asked_what_it_was_trained_on(tmp_path: Path) -> None:
+    student = Student("so \\boxed{12}")
+    async with asked(student, tmp_path) as (generation, _, _):
+        pass
+    (body,) = student.chats
+    assert body["messages"] == [{"role": "user", "content": prompts.student(PROBLEM.problem)[0].content}]
+    assert (body["max_tokens"], body["temperature"], body["return_token_ids"]) == (64, 0.0, True)
+    assert (generation.status, generation.completion_tokens, generation.prompt_tokens) == ("ok", 13, PROMPT)
+    assert generation.tokens == [ord(letter) for letter in "so \\boxed{12}"]
+
+
+async def test_a_budget_above_the_answers_length_changes_nothing(tmp_path: Path) -> None:
+    student = Student("so \\boxed{12}")
+    found = await read(student, tmp_path, 13, 20)
+    for budget in (13, 20):
+        assert found["budget_forced", budget] == Reading("budget_forced", budget, student.text, 13, False, False)
+    assert found["natural", 20] == Reading("natural", 20, student.text, 13, False, False)
+    assert student.completions == []
+
+
+async def test_below_it_the_answer_is_cut_and_the_final_answer_asked_for(tmp_path: Path) -> None:
+    student = Student("think and think, so \\boxed{13}", forced="12}.")
+    found = await read(student, tmp_path, 5, 40)
+    reading = found["budget_forced", 5]
+    assert reading.text == "think" + prompts.FORCED_ANSWER + "12}."
+    assert (reading.tokens, reading.truncated, reading.forced) == (5 + len(prompts.FORCED_ANSWER) + 4, True, True)
+    (body,) = student.completions
+    assert body["prompt"] == [*PROMPT, *map(ord, "think"), *map(ord, prompts.FORCED_ANSWER)]
+    assert (body["max_tokens"], body["temperature"], body["seed"]) == (24, 0.0, 0)
+    assert found["budget_forced", 40].text == student.text
+
+
+async def test_an_open_thought_is_closed_before_the_answer_is_asked_for(tmp_path: Path) -> None:
+    found = await read(Student("<think>\nit may be \\boxed{13} or not</think>\\boxed{12}"), tmp_path, 30, 64)
+    assert found["budget_forced", 30].text.endswith("</think>" + prompts.FORCED_ANSWER + "12}")
+    assert found["budget_forced", 30].forced and not found["budget_forced", 64].forced
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "forced"),
+    [
+        ("so \\boxed{12} and more words", 15, False),
+        ("so \\boxed{12} and more words", 12, True),
+        ("The answer is \\boxed{12}.", 22, True),
+        ("The answer is \\boxed{12}.", 15, True),
+        ("The answer is 12 and more words", 15, True),
+        ("The answer is 12\nand more words", 18, False),
+    ],
+)
+async def test_an_answer_is_forced_only_where_none_stands_before_the_cut(
+    text: str, budget: int, forced: bool, tmp_path: Path
+) -> None:
+    student = Student(text)
+    reading = (await read(student, tmp_path, budget, 60))["budget_forced", budget]
+    assert (reading.forced, reading.truncated, len(student.completions)) == (forced, True, int(forced))
+    if not forced:
+        assert (reading.text, reading.tokens) == (text[:budget], budget)
+
+
+async def test_an_answer_cut_at_the_largest_budget_is_truncated_on_both_curves(tmp_path: Path) -> None:
+    student = Student("no end of words ", finish="length")
+    found = await read(student, tmp_path, 4, 16)
+    assert (found["natural", 16].truncated, found["natural", 16].forced, found["natural", 16].tokens) == (
+        True,
+        False,
+        16,
+    )
+    assert found["budget_forced", 16].forced and found["budget_forced", 16].truncated
+
+
+async def test_where_no_token_ids_come_only_the_natural_curve_is_read(tmp_path: Path) -> None:
+    found = await read(Student("so \\boxed{12}"), tmp_path, 5, 40, sampling={"max_tokens": 64})
+    assert set(found) == {("natural", 40)}
+
+
+async def test_a_forced_request_that_fails_is_no_wrong_answer(tmp_path: Path) -> None:
+    with pytest.raises(ForcedAnswerError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
+        await read(Student("think and think", forced=""), tmp_path, 5, 40)
+
+
+async def test_an_endpoint_that_cannot_cut_says_so(tmp_path: Path) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="not json", content_type="application/json")
+
+    student = Student("think and think")
+    app = web.Application()
+    app.add_routes([web.post("/v1/chat/completions", student.chat), web.post("/detokenize", page)])
+    extra = {"sampling": {"max_tokens": 64, "extra": {"return_token_ids": True}}, "max_attempts": 1}
+    async with (
+        running(app) as url,
+        Segment(Place(str(tmp_path)), "0", "f") as segment,
+        chat.ChatClient(endpoint(url, **extra)) as client,
+    ):
+        generation = await generate(Question("student", "b", 0, PROBLEM), client, segment)
+        with pytest.raises(EndpointError, match=r"/detokenize gives no answer .*: is it a vLLM server\?"):
+            await readings(generation, settings(5), client, segment)
+
+
+async def test_forced_answers_are_stored_like_all_others(tmp_path: Path) -> None:
+    student = Student("think and think, so \\boxed{13}")
+    once = await read(student, tmp_path, 5, 7, 40)
+    again = await read(student, tmp_path, 5, 7, 40)
+    assert once == again
+    assert (len(student.chats), len(student.completions)) == (1, 2)
+
+
+async def test_a_failed_generation_is_failed_and_never_wrong(tmp_path: Path) -> None:
+    async with asked(Student("x", status=400), tmp_path) as (generation, _, _):
+        pass
+    assert (generation.status, generation.error, generation.tokens) == ("failed", "HTTP 400: no (None)", [])
+
+
+async def test_every_reading_is_scored_under_every_convention(grader: Grader, tmp_path: Path) -> None:
+    student = Student("first 7 words, then \\boxed{12}", forced="nothing}")
+    async with asked(student, tmp_path) as (generation, client, segment):
+        found = await readings(generation, settings(9, 40), client, segment)
+        made = await scores(generation, found, ("math_verify", "last_number"), grader)
+    table = {(score.curve, score.budget, score.convention): (score.verdict, score.tokens) for score in made}
+    spent = 9 + len(prompts.FORCED_ANSWER) + len("nothing}")
+    assert table == {
+        ("natural", 40, "math_verify"): ("correct", 30), ("natural", 40, "last_number"): ("correct", 30),
+        ("budget_forced", 9, "math_verify"): ("incorrect", spent), ("budget_forced", 9, "last_number"): ("incorrect", spent),
+        ("budget_forced", 40, "math_verify"): ("correct", 30), ("budget_forced", 40, "last_number"): ("correct", 30),
+    }  # fmt: skip
+    assert {score.generation_id for score in made} == {generation.generation_id}
+
+
+def test_the_runs_own_models_are_asked_for_the_largest_budget_and_their_tokens(demo_tree: dict[str, Any]) -> None:
+    own = endpoint_of(Config.model_validate(demo_tree), "stage2", "http://127.0.0.1:1/v1")
+    assert (own.model, own.sampling.max_tokens, own.sampling.extra) == ("stage2", 64, {"return_token_ids": True})
+    assert own.api_key_env is None

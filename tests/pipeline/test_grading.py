@@ -1,0 +1,161 @@
+r"""The verdicts of the grader, and what a response's final answer is."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline import grading
+from pipeline.grading import Grader
+
+VERDICTS = [
+    # gold, response, verdict, extracted
+    ("4", r"So \boxed{4}.", "correct", "4"),
+    ("4", r"So \boxed{5}.", "incorrect", "5"),
+    ("4", r"First \boxed{5}, no: \boxed{4}", "correct", "4"),
+    ("4", r"First \boxed{4}, no: \boxed{5}", "incorrect", "5"),
+    ("4", "I do not know.", "unparsable", None),
+    ("4", "", "unparsable", None),
+    ("4", r"\boxed{}", "unparsable", None),
+    ("4", r"\boxed{4", "unparsable", None),
+    ("4", r"The answer is \boxed{4", "unparsable", None),
+    ("4", r"\boxed{4} and then \boxed{", "correct", "4"),
+    ("4", r"\fbox{ 4 }", "correct", "4"),
+    ("1/2", r"\boxed{\frac{1}{2}}", "correct", r"\frac{1}{2}"),
+    ("0.5", r"\boxed{\dfrac12}", "correct", r"\dfrac12"),
+    (r"\frac{1}{2}", r"\boxed{0.5}", "correct", "0.5"),
+    ("1/2", r"\boxed{\boxed{\frac{1}{2}}}", "correct", r"\frac{1}{2}"),
+    ("1000", r"\boxed{1,000}", "correct", "1,000"),
+    ("$1,000.00$", r"\boxed{1000}", "correct", "1000"),
+    ("-7", r"\boxed{7}", "incorrect", "7"),
+    ("007", r"\boxed{+7.0}", "correct", "+7.0"),
+    ("0", r"\boxed{-0}", "correct", "-0"),
+    ("50\\%", r"\boxed{50\%}", "correct", r"50\%"),
+    ("(1, 2)", r"\boxed{(1,2)}", "correct", "(1,2)"),
+    ("(1, 2)", r"\boxed{(2,1)}", "incorrect", "(2,1)"),
+    (r"\{1,2\}", r"\boxed{\{2,1\}}", "correct", r"\{2,1\}"),
+    ("x^2+2x+1", r"\boxed{(x+1)^2}", "correct", "(x+1)^2"),
+    (r"2\sqrt{2}", r"\boxed{\sqrt 8}", "correct", r"\sqrt 8"),
+    (r"\pi", r"\boxed{3.14}", "incorrect", "3.14"),
+    ("5", "The final answer is **5**.", "correct", "5"),
+    ("5", "Final answer: $5$\n\nHope it helps.", "correct", "$5$"),
+    ("-1", "Thus the final answer is:\n\nAnswer: -1", "correct", "-1"),
+    ("18", "3 * 6 = 18\nA: 18", "correct", "18"),
+    ("18", "3 * 6 = <<3*6=18>>18\n#### 18", "correct", "18"),
+    ("4", r"<think>\boxed{4}</think> The rest", "unparsable", None),
+    ("4", r"<think>I say \boxed{4}", "unparsable", None),
+    ("4", r"<think>\boxed{5}</think>\boxed{4}", "correct", "4"),
+    ("4", r"a</think>b</think>\boxed{4}", "correct", "4"),
+    ("4", "x" * 300_000 + r"\boxed{4}", "correct", "4"),
+    ("4", r"\boxed{4}" + "x" * 300_000, "unparsable", None),
+    ("4", "\\boxed{4\ud800}", "incorrect", "4\ud800"),
+    ("", r"\boxed{4}", "unparsable", "4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "response", "verdict", "extracted"), VERDICTS)
+def test_a_response_has_this_verdict(
+    gold: str, response: str, verdict: str, extracted: str | None, grader: Grader
+) -> None:
+    grade = grader.grade(gold, response)
+    assert (grade.verdict, grade.extracted) == (verdict, extracted)
+
+
+async def test_threads_and_event_loops_get_the_same_verdicts() -> None:
+    expected = [verdict for _, _, verdict, _ in VERDICTS]
+    golds, responses = [row[0] for row in VERDICTS], [row[1] for row in VERDICTS]
+    with Grader(workers=2) as shared:
+        with ThreadPoolExecutor(8) as pool:
+            assert [grade.verdict for grade in pool.map(shared.grade, golds, responses)] == expected
+        graded = await asyncio.gather(*map(shared.agrade, golds, responses))
+    assert [grade.verdict for grade in graded] == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "whole", "cut"),
+    [
+        (r"\boxed{12} more", "12", "12"),
+        (r"The answer is \boxed{1", None, None),
+        ("The answer is ", None, None),
+        ("The answer is 1", "1", None),
+        ("The answer is 12.\nSo", "12", "12"),
+        (r"<think>\boxed{12}", None, None),
+    ],
+)
+def test_of_a_cut_response_only_what_had_ended_counts(response: str, whole: str | None, cut: str | None) -> None:
+    assert (grading.final_answer(response), grading.final_answer(response, cut=True)) == (whole, cut)
+
+
+@pytest.mark.parametrize(
+    ("gold", "response", "verdict", "extracted"),
+    [
+        ("4", "so 3 and then 4", "correct", "4"),
+        ("4", r"\boxed{4} of 5", "incorrect", "5"),
+        ("1000", "it is 1,000.", "correct", "1000"),
+        ("-2.5", "x = -2.50", "correct", "-2.50"),
+        ("4", "<think>4", "correct", "4"),
+        ("4", "no number", "unparsable", None),
+        ("1/2", "1/2", "incorrect", "2"),
+    ],
+)
+def test_the_last_number_is_read_whatever_the_format(
+    gold: str, response: str, verdict: str, extracted: str | None
+) -> None:
+    grade = grading.grade_last_number(gold, response)
+    assert (grade.verdict, grade.extracted) == (verdict, extracted)
+
+
+REPEATED = {
+    "boxes that never close": "\\boxed{" * 30_000,
+    "braces": "{" * 200_000,
+    "blanks before a full stop": "The answer is x" + " " * 200_000 + "y",
+    "blanks": "The answer is " + " " * 200_000 + "y",
+    "the word": "answer " * 30_000,
+    "stars": "answer: " + "*" * 200_000,
+    "lines": "answer is\n" * 20_000,
+    "digits": "1" * 200_000,
+    "commas": "1," * 100_000,
+    "dots": "1." * 100_000,
+    "thoughts": "<think>" * 30_000 + "</think>" * 20_000,
+}
+
+
+@pytest.mark.parametrize("text", REPEATED)
+@pytest.mark.parametrize("read", [grading.final_answer, grading.last_number], ids=["final_answer", "last_number"])
+def test_a_text_that_repeats_itself_is_read_in_no_time(text: str, read: Callable[[str], str | None]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(read, REPEATED[text]).result(timeout=5)
+
+
+def precision_and_recall(rows: list[tuple[bool, bool]]) -> tuple[float, float]:
+    right = sum(label and found for label, found in rows)
+    return right / max(1, sum(found for _, found in rows)), right / max(1, sum(label for label, _ in rows))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "sample", "precision", "recall"),
+    [
+        ("gsm8k_model_solutions", 600, 0.99, 0.99),
+        ("longcot_aime25", 180, 0.99, 0.97),
+        ("nemo_math_equal", 30, 0.99, 0.95),
+        ("math_verify_triples", 134, 0.98, 0.86),  # its lists of several boxes are read as the last one
+        ("math500_29models", 120, 0.95, 0.9),
+    ],
+)
+def test_the_grader_agrees_with_labelled_sets(
+    name: str, sample: int, precision: float, recall: float, grader: Grader, shared_data: Path
+) -> None:
+    lines = (shared_data / "grading" / f"{name}.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    found = []
+    for row in random.Random(0).sample(rows, min(sample, len(rows))):
+        bare = name in ("math_verify_triples", "nemo_math_equal") and grading.final_answer(row["response"]) is None
+        response = f"\\boxed{{{row['response']}}}" if bare else row["response"]
+        found.append((bool(row["label"]), grader.grade(row["gold"], response).verdict == "correct"))
+    measured = precision_and_recall(found)
+    assert measured[0] >= precision and measured[1] >= recall, measured

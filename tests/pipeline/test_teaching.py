@@ -1,0 +1,208 @@
+r"""Stages 2 to 4 against a teacher over HTTP: only checked answers get through, and every other one has its reason."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import endpoint, says, scripted, teacher
+
+from pipeline import chat, prompts
+from pipeline.config import Distill, Reformat, Verify
+from pipeline.distill.sampling import sample, unanswered
+from pipeline.grading import Grader
+from pipeline.records import Problem, Trace, problem_id, to_row
+from pipeline.reformat import Rewriting, rewrite
+from pipeline.responses import Segment
+from pipeline.storage import Place
+from pipeline.verify import Candidate, choose, example_of, rejected_of, verdict_of
+
+PROBLEM = Problem(problem_id("2 + 2?"), "2 + 2?", "4", "integer", "2 + 2 = 4", "set", "MIT", None)
+LONG = "Step by step, we count. " * 10
+RIGHT = {"content": f"{LONG} \\boxed{{4}}"}
+WRONG = {"content": f"{LONG} \\boxed{{5}}"}
+OPEN = {"content": f"{LONG} and so on"}
+CUT = {"content": f"{LONG} \\boxed{{4}}", "finish_reason": "length"}
+REFUSED = {"content": "I cannot. \\boxed{4}", "finish_reason": "content_filter"}
+SHORT = {"content": "\\boxed{4}"}
+TOWER = {"content": f"{LONG} \\boxed{{9^{{9^{{9^{{9}}}}}}}}"}
+EMPTY: dict[str, Any] = {"content": ""}
+
+
+@pytest.fixture(scope="module")
+def quick() -> Any:
+    with Grader(time_limit_s=1) as made:
+        made.grade("x", r"\boxed{y}")
+        yield made
+
+
+def recorded(*answers: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"model": "teacher", "problem": PROBLEM.problem, **answer} for answer in answers]
+
+
+async def rewriting(answers: list[dict[str, Any]], grader: Grader, folder: Path, **settings: Any) -> Rewriting:
+    async with (
+        teacher(recorded(*answers)) as url,
+        Segment(Place(str(folder)), "0", "f") as segment,
+        chat.ChatClient(endpoint(url)) as client,
+    ):
+        return await rewrite(PROBLEM, Reformat(**settings), client, segment, grader)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (WRONG, "wrong_answer"), (OPEN, "no_final_answer"), (CUT, "truncated"), (REFUSED, "refused"),
+        (SHORT, "too_short"), (TOWER, "timeout"), (EMPTY, "no_final_answer"),
+    ],
+)  # fmt: skip
+async def test_a_rewriting_that_fails_a_check_is_rejected_with_its_reason(
+    answer: dict[str, Any], reason: str, quick: Grader, tmp_path: Path
+) -> None:
+    made = await rewriting([answer], quick, tmp_path, attempts=2)
+    assert made.example is None and made.rejected is not None
+    assert (made.rejected.reason, made.rejected.stage, made.rejected.row_id) == (reason, "reformat", PROBLEM.problem_id)
+    assert len(made.traces) == 2
+
+
+async def test_a_rewriting_is_asked_again_until_it_passes(quick: Grader, tmp_path: Path) -> None:
+    made = await rewriting([WRONG, RIGHT, RIGHT], quick, tmp_path, attempts=3)
+    assert made.rejected is None and made.example is not None
+    assert [trace.sample_index for trace in made.traces] == [0, 1]
+    assert made.example.stage == "stage1" and made.example.trace_id == made.traces[1].trace_id
+    assert made.example.messages[0] == prompts.student(PROBLEM.problem)[0]
+    assert made.example.messages[1].content == RIGHT["content"]
+
+
+async def test_a_rewriter_that_refuses_the_request_is_a_rejected_row(quick: Grader, tmp_path: Path) -> None:
+    async with (
+        scripted(says(400, error={"message": "flagged"})) as (url, _),
+        chat.ChatClient(endpoint(url)) as client,
+        Segment(Place(str(tmp_path)), "0", "f") as segment,
+    ):
+        made = await rewrite(PROBLEM, Reformat(), client, segment, quick)
+    assert made.rejected is not None
+    assert (made.rejected.reason, made.rejected.detail) == ("request_failed", "HTTP 400: flagged (None)")
+    assert [trace.status for trace in made.traces] == ["failed", "failed"]
+
+
+async def sampled(answers: list[dict[str, Any]], grader: Grader, folder: Path, **settings: Any) -> list[Trace]:
+    async with (
+        teacher(recorded(*answers)) as url,
+        Segment(Place(str(folder)), "0", "f") as segment,
+        chat.ChatClient(endpoint(url)) as client,
+    ):
+        return await sample(PROBLEM, Distill(**settings), client, segment, grader)
+
+
+@pytest.mark.parametrize(
+    ("answers", "keep", "most", "asked"),
+    [
+        ([RIGHT], 1, 4, 1),
+        ([WRONG, RIGHT, RIGHT, RIGHT], 1, 4, 2),
+        ([WRONG, CUT, REFUSED, OPEN], 1, 4, 4),
+        ([WRONG], 1, 3, 3),
+        ([RIGHT], 3, 4, 3),
+        ([RIGHT, WRONG, RIGHT, RIGHT], 3, 4, 4),
+        ([WRONG], 3, 4, 4),
+        ([RIGHT], 4, 4, 4),
+    ],
+)
+async def test_sampling_stops_with_enough_right_answers_or_at_its_most(
+    answers: list[dict[str, Any]], keep: int, most: int, asked: int, quick: Grader, tmp_path: Path
+) -> None:
+    traces = await sampled(answers, quick, tmp_path, keep=keep, max_samples=most)
+    assert [trace.sample_index for trace in traces] == list(range(asked))
+    assert len({trace.trace_id for trace in traces}) == asked
+
+
+async def test_every_trace_that_was_bought_is_kept_right_or_wrong(quick: Grader, tmp_path: Path) -> None:
+    traces = await sampled([WRONG, CUT, REFUSED, RIGHT], quick, tmp_path, max_samples=4)
+    assert [trace.status for trace in traces] == ["ok", "truncated", "refused", "ok"]
+    assert all(trace.problem_id == PROBLEM.problem_id and trace.method == "distill" for trace in traces)
+
+
+async def test_the_teacher_is_asked_for_a_long_thought_on_request(quick: Grader, tmp_path: Path) -> None:
+    plain = await sampled([RIGHT], quick, tmp_path)
+    long = await sampled([RIGHT], quick, tmp_path, long_thought_prompt=True)
+    assert prompts.LONG_THOUGHT not in plain[0].prompt and prompts.LONG_THOUGHT in long[0].prompt
+    assert prompts.BOXED in plain[0].prompt and prompts.BOXED in long[0].prompt
+
+
+def test_a_problem_without_any_answer_is_told_with_its_last_error() -> None:
+    rows = [
+        {"problem_id": "a", "status": "failed", "error": "first"}, {"problem_id": "a", "status": "failed", "error": "last"},
+        {"problem_id": "b", "status": "failed", "error": "x"}, {"problem_id": "b", "status": "truncated", "error": None},
+        {"problem_id": "c", "status": "ok", "error": None},
+    ]  # fmt: skip
+    assert unanswered(rows) == (2, {"a": "last"})
+
+
+async def test_only_right_and_whole_traces_are_learnt_from_and_all_others_counted(
+    quick: Grader, tmp_path: Path
+) -> None:
+    answers = [WRONG, OPEN, CUT, REFUSED, EMPTY, TOWER, RIGHT, {**RIGHT, "reasoning_content": "the longest thought"}]
+    traces = await sampled(answers, quick, tmp_path, keep=8, max_samples=8)
+    verdicts = {trace.trace_id: verdict_of(trace, PROBLEM.answer, quick) for trace in traces}
+    right = [trace for trace in traces if verdicts[trace.trace_id].verdict == "correct"]
+    candidates = [Candidate(t.trace_id, t.problem_id, len(t.reasoning or "")) for t in right]
+    chosen = choose(candidates, Verify(max_per_problem=1))
+    examples = [example_of(trace, PROBLEM, Verify()) for trace in traces if trace.trace_id in chosen]
+    rejected = [rejected_of(t, verdicts[t.trace_id]) for t in traces if t.trace_id not in chosen]
+    assert len(examples) + len(rejected) == len(traces) == 8
+    assert [example.messages[-1].content for example in examples] == [
+        f"<think>\nthe longest thought\n</think>\n\n{RIGHT['content']}"
+    ]
+    assert Counter(row.reason for row in rejected) == {
+        "wrong_answer": 1, "no_final_answer": 2, "truncated": 1, "refused": 1, "timeout": 1, "not_selected": 1,
+    }  # fmt: skip
+
+
+def a_trace(**fields: Any) -> Trace:
+    trace = Trace("t", "r", "p", 0, "distill", "2 + 2?", "\\boxed{4}", "deep", "ok", None, 1, 1, 0.0, 0.0, "m")
+    return replace(trace, **fields)
+
+
+@pytest.mark.parametrize("status", ["truncated", "refused", "failed"])
+def test_a_trace_that_did_not_end_well_is_not_right_however_it_reads(status: Any, quick: Grader) -> None:
+    verdict = verdict_of(a_trace(status=status), "4", quick)
+    assert (verdict.verdict, verdict.matched_by) == ("unparsable", status)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "style", "text"),
+    [
+        ("deep", "think", "<think>\ndeep\n</think>\n\n\\boxed{4}"),
+        ("deep", "response", "\\boxed{4}"),
+        (None, "think", "\\boxed{4}"),
+    ],
+)
+def test_the_training_text_is_the_thought_and_the_answer_or_the_answer_alone(
+    reasoning: str | None, style: Any, text: str
+) -> None:
+    example = example_of(a_trace(reasoning=reasoning), PROBLEM, Verify(training_text=style))
+    assert [message.content for message in example.messages] == [prompts.student(PROBLEM.problem)[0].content, text]
+    assert prompts.split_thought(text)[0] == (reasoning if style == "think" else None)
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_the_choice_is_the_longest_thoughts_whatever_the_order(most: int) -> None:
+    candidates = [Candidate(f"t{n:02d}", f"p{n % 3}", n // 6) for n in range(30)]
+    choices = {
+        frozenset(choose(random.Random(seed).sample(candidates, 30), Verify(max_per_problem=most))) for seed in range(9)
+    }
+    (chosen,) = choices
+    by_problem = Counter(c.problem_id for c in candidates if c.trace_id in chosen)
+    assert set(by_problem.values()) == {min(most, 10)}
+    shortest = min(c.thought_chars for c in candidates if c.trace_id in chosen)
+    assert all(c.trace_id in chosen for c in candidates if c.thought_chars > shortest) or most == 1
+
+
+def test_a_rejected_trace_holds_the_whole_row(quick: Grader) -> None:
+    trace = a_trace(response="\\boxed{5}")
+    rejected = rejected_of(trace, verdict_of(trace, "4", quick))
+    assert (rejected.row_id, rejected.detail) == ("t", "answered 5")
+    assert set(to_row(trace)) == set(json.loads(rejected.row))
