@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ class Grader:
         self._time_limit_s = time_limit_s
         self._children: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         self._workers = workers
+        # Threads of its own: in the loop's, slow grades would hold up the writing of paid answers.
+        self._waiting = ThreadPoolExecutor(workers)
         for _ in range(workers):
             self._children.put(_Child())
 
@@ -61,6 +64,7 @@ class Grader:
 
     def close(self) -> None:
         """End the children."""
+        self._waiting.shutdown(cancel_futures=True)
         for _ in range(self._workers):
             self._children.get().kill()
 
@@ -78,7 +82,7 @@ class Grader:
 
     async def agrade(self, gold: str, response: str) -> Grade:
         """`grade` without blocking the event loop."""
-        return await asyncio.to_thread(self.grade, gold, response)
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, self.grade, gold, response)
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:

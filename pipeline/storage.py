@@ -7,6 +7,7 @@ a stage is complete when it exists.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -89,6 +90,14 @@ class Place:
         """The file's bytes."""
         with _NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
+
+    def content_hash(self) -> str:
+        """A hash of the file's bytes."""
+        found = hashlib.sha256()
+        with _NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:
+            while piece := stream.read(1 << 22):
+                found.update(piece)
+        return found.hexdigest()[:16]
 
     def write(self, data: bytes) -> None:
         """Write the file whole or not at all, and durably."""
@@ -320,13 +329,14 @@ class StageRun:
     do then. Where they differ, the constructor raises ConfigError naming what changed.
     """
 
-    def __init__(self, config: Config, stage: str, inputs: Iterable[str] = ()) -> None:
+    def __init__(self, config: Config, stage: str, inputs: Iterable[str] = (), files: Iterable[Place] = ()) -> None:
         self.root = root_of(config)
         self.folder = StageFolder(self.root, stage)
         self.stage = stage
         settings = json.dumps(fingerprint(config, stage), ensure_ascii=False)
         self.settings: dict[str, Any] = json.loads(redacted(settings))
         self.inputs = {name: StageFolder(self.root, name).require().artifact for name in inputs}
+        self.inputs.update({redacted(file.uri): file.content_hash() for file in files})
         self.rejected: Counter[str] = Counter()
         self.figures: dict[str, Any] = {}
         self._started = time.time()
@@ -345,7 +355,7 @@ class StageRun:
                 raise ConfigError(f"{self.folder.place.name} was made with {key} = {old!r}, now it is {new!r}: {mend}")
         for name, artifact in self.inputs.items():
             if made.inputs.get(name) != artifact:
-                raise ConfigError(f"{self.folder.place.name} was made from another result of {name}: {mend}")
+                raise ConfigError(f"{self.folder.place.name} was made from another content of {name}: {mend}")
 
     def reject(self, rows: Iterable[records.Rejected]) -> None:
         """Write the dropped rows and count them by reason."""

@@ -1,8 +1,10 @@
 """What the actors that ask models have in common: a client, a grader, a segment of the store for each batch."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from pipeline.chat import ChatClient
 from pipeline.config import Endpoint
@@ -10,6 +12,8 @@ from pipeline.records import Trace
 from pipeline.responses import Segment
 from pipeline.storage import Place
 from ray_jobs.progress import Progress, Reporter
+
+R = TypeVar("R")
 
 BATCH_ROWS = 128
 """Rows an actor asks about at once (Ray Data keeps several batches under way in an actor)."""
@@ -50,6 +54,15 @@ class Asker:
             figures["tokens"] = figures.get("tokens", 0) + trace.completion_tokens
             figures["usd"] = figures.get("usd", 0) + trace.cost_usd
         self._reporter.add(done=1, **figures)
+
+
+async def all_of(rows: Iterable[Awaitable[R]]) -> list[R]:
+    """What all rows give. Where one ends the run, the others under way are still awaited: they are paid for."""
+    results = await asyncio.gather(*rows, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def requests_made(progress: Progress) -> dict[str, int]:

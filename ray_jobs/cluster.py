@@ -7,7 +7,6 @@ machine, and starts one of its own where there is none.
 import logging
 import math
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,14 +15,19 @@ from typing import Any
 import ray
 import ray.data
 from ray.util.state import list_actors
+from ray.util.state.common import ActorState
 
 from pipeline.config import Config
 from pipeline.errors import ResourceError
 
+_earlier: set[str] = set()
+"""Ids of the actors that earlier stages of this process started."""
+
 
 def connect(**options: Any) -> None:
-    """Connect this process to the cluster, once. `options` are further ones of `ray.init`."""
+    """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
     if ray.is_initialized():
+        _earlier.update(actor.actor_id for actor in _own_actors())
         return
     # 0 keeps accelerators visible to processes that asked for none: what Ray will do by default soon.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -97,13 +101,13 @@ def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
 
 
 def actors() -> dict[str, int]:
-    """How many actors of each class Ray has started in this job, dead ones included, by Ray's own state."""
+    """How many actors of each class Ray has started since the stage began, dead ones included, by Ray's own state."""
+    names = (actor.class_name for actor in _own_actors() if actor.actor_id not in _earlier)
+    return dict(sorted(Counter(name for name in names if name != "_Tally").items()))
+
+
+def _own_actors() -> list[ActorState]:
     context = ray.get_runtime_context()
-    # By address: another cluster of this machine may be the default one.
-    found = list_actors(
-        address=context.gcs_address,
-        filters=[("job_id", "=", context.get_job_id())],
-        limit=10_000,
-        raise_on_missing_output=False,
-    )
-    return dict(sorted(Counter(re.sub(r"^_", "", actor.class_name) for actor in found).items()))
+    # By address: another cluster of this machine may be the default one. Serve's actors live in a job of their own.
+    found: list[ActorState] = list_actors(address=context.gcs_address, limit=10_000, raise_on_missing_output=False)
+    return found

@@ -19,15 +19,15 @@ from ray_jobs.progress import Progress, Reporter
 
 def run(config: Config) -> Manifest:
     """Make `1_curate/problems` and `1_curate/rejected`."""
-    stage = StageRun(config, "curate")
+    endpoint = config.storage.endpoint
+    sources = [
+        (index, file) for index, source in enumerate(config.curate.sources) for file in files_of(source, endpoint)
+    ]
+    asked = [file for benchmark in config.evaluate.benchmarks for file in files_of(benchmark, endpoint)]
+    stage = StageRun(config, "curate", files=[*(file for _, file in sources), *asked])
     if stage.complete:
         return stage.complete
-    endpoint = config.storage.endpoint
-    files = [
-        {"source": index, "uri": file.uri}
-        for index, source in enumerate(config.curate.sources)
-        for file in files_of(source, endpoint)
-    ]
+    files = [{"source": index, "uri": file.uri} for index, file in sources]
     benchmarks = [item for benchmark in config.evaluate.benchmarks for item in read_benchmark(benchmark, endpoint)]
     cluster.connect()
     cluster.require(config, "curate", count=1, cpus=1, setting="what else runs on the cluster")

@@ -12,7 +12,7 @@ from pipeline.records import Problem, Rejected, Trace, from_table, to_json, to_t
 from pipeline.responses import Segment
 from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows, read_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -27,7 +27,7 @@ class DistillActor:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)
         async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            sampled = await asyncio.gather(*(self._one(problem, client, segment) for problem in problems))
+            sampled = await all_of(self._one(problem, client, segment) for problem in problems)
         return to_table(Trace, [trace for traces in sampled for trace in traces])
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> list[Trace]:

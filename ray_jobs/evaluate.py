@@ -13,10 +13,10 @@ from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, Rejected, Score, from_table, to_json, to_table
 from pipeline.responses import Segment
-from pipeline.sources import read_benchmark
+from pipeline.sources import files_of, read_benchmark
 from pipeline.storage import Manifest, Place, StageRun
 from ray_jobs import cluster, serve, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -47,7 +47,7 @@ class EvaluateActor:
     async def _group(self, questions: list[Question]) -> list[Evaluated]:
         asker = self._askers[questions[0].model]
         async with asker.batch([question.problem.problem_id for question in questions]) as (client, segment):
-            return await asyncio.gather(*(self._one(question, asker, client, segment) for question in questions))
+            return await all_of(self._one(question, asker, client, segment) for question in questions)
 
     async def _one(self, question: Question, asker: Asker, client: chat.ChatClient, segment: Segment) -> Evaluated:
         generation = await generate(question, client, segment)
@@ -65,13 +65,15 @@ class EvaluateActor:
 def run(config: Config) -> Manifest:
     """Make `7_evaluate/generations`, `scores` and `rejected` (the requests that failed)."""
     own = config.evaluate.endpoint is None
-    stage = StageRun(config, "evaluate", inputs=("train", "serve") if own else ())
+    endpoint = config.storage.endpoint
+    files = [file for benchmark in config.evaluate.benchmarks for file in files_of(benchmark, endpoint)]
+    stage = StageRun(config, "evaluate", inputs=("train", "serve") if own else (), files=files)
     if stage.complete:
         return stage.complete
     problems = [
         (benchmark.name, problem)
         for benchmark in config.evaluate.benchmarks
-        for problem in read_benchmark(benchmark, config.storage.endpoint)
+        for problem in read_benchmark(benchmark, endpoint)
     ]
     cluster.connect()
     groups = list(serve.batches(config)) if own else [(config.evaluate.endpoint.model,)]  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from pipeline.reformat import Rewriting, rewrite
 from pipeline.responses import Segment
 from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -27,7 +27,7 @@ class ReformatActor:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)
         async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            rewritings = await asyncio.gather(*(self._one(problem, client, segment) for problem in problems))
+            rewritings = await all_of(self._one(problem, client, segment) for problem in problems)
         return to_table(Rewriting, rewritings)
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> Rewriting:

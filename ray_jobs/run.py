@@ -1,4 +1,14 @@
-"""The whole flow: every stage in order, each from the tables of those before it."""
+"""The whole flow: every stage in order, each from the tables of those before it.
+
+curate     problem sets                 -> 1_curate/problems, rejected
+reformat   problems, their solutions    -> 2_reformat/examples (stage-1 text), traces, rejected
+distill    problems                     -> 3_distill/traces, rejected
+verify     traces, gold answers         -> 4_verify/examples (stage-2 text), verdicts, rejected
+train      both sets of examples        -> 5_train/models/stage1, stage2, steps, rejected
+serve      model folders                -> an HTTP endpoint; 6_serve/serve.yaml, smoke
+evaluate   endpoint, benchmarks         -> 7_evaluate/generations, scores, rejected
+report     all manifests and scores     -> 8_report/index.html, report.md, report.json
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -65,4 +75,6 @@ def summary(manifest: Manifest, uri: str, was_complete: bool) -> str:
         f"${manifest.cost_usd:,.4f}" if manifest.cost_usd else "",
         f"{manifest.seconds:,.0f} s",
     ]
-    return f"[{manifest.stage}] done: {', '.join(part for part in parts if part)} -> {uri}"
+    actors = ", ".join(f"{count} {name}" for name, count in manifest.ray_actors.items())
+    worked = f"\n[{manifest.stage}] Ray actors: {actors}" if actors else ""
+    return f"[{manifest.stage}] done: {', '.join(part for part in parts if part)} -> {uri}{worked}"

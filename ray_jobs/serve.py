@@ -27,7 +27,7 @@ from pipeline.storage import Manifest, Place, StageRun, fetch, write_rows
 from ray_jobs import cluster
 from ray_jobs.progress import Progress
 
-POLL_S = 0.5
+POLL_S = 2.0
 
 
 class FetchModel(CallbackBase):

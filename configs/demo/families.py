@@ -128,7 +128,9 @@ def parity(meta: Meta, rng: random.Random) -> Task | None:
 def tens(meta: Meta, rng: random.Random) -> Task | None:
     """How many numbers of a list reach a multiple of ten."""
     numbers, bound = [int(n) for n in meta["original_numbers"]], round(float(meta["filter_value"]), -1)
-    ask = rng.choice(["How many of {} and {} are {} or more?", "Which of {} and {} are at least {}? Give their number."])
+    ask = rng.choice(
+        ["How many of {} and {} are {} or more?", "Which of {} and {} are at least {}? Give their number."]
+    )
     if not 20 <= bound <= 90:
         return None
     problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], int(bound))
@@ -136,7 +138,9 @@ def tens(meta: Meta, rng: random.Random) -> Task | None:
     def judge(n: int) -> tuple[bool, str]:
         return n >= bound, f"{n} has {n // 10} tens"
 
-    return walk("tens", problem, numbers, judge, f"look at the tens, {int(bound) // 10} are needed", "those that reach it")
+    return walk(
+        "tens", problem, numbers, judge, f"look at the tens, {int(bound) // 10} are needed", "those that reach it"
+    )
 
 
 def walk(

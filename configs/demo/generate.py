@@ -98,7 +98,7 @@ def proofs(rng: random.Random) -> Iterator[Row]:
         yield problem_row(text.format(*numbers), None, "By induction.", "simple_equations", None)
 
 
-def non_numeric(rng: random.Random) -> Iterator[Row]:
+def non_numeric() -> Iterator[Row]:
     import reasoning_gym
 
     days = reasoning_gym.create_dataset("calendar_arithmetic", size=5, seed=SEED, tasks=["weekday_of_date"])
@@ -211,7 +211,7 @@ def main() -> None:
         "no_answer": [{**good_row(task), "answer": rng.choice([None, ""]), "solution": ""} for task in spare],
         "duplicate": [good_row(task) for task in duplicates],
         "contaminated": [good_row(task) for task in restyled(heldout, "vvvvsscc", rng)],
-        "non_numeric": list(non_numeric(rng)),
+        "non_numeric": list(non_numeric()),
     }
     rows = [*map(good_row, good), *(row for fault in planted.values() for row in fault)]
     rng.shuffle(rows)

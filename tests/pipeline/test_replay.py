@@ -31,11 +31,11 @@ ROWS: list[dict[str, Any]] = [
 
 
 @asynccontextmanager
-async def client(**behaviour: Any) -> AsyncIterator[tuple[openai.AsyncOpenAI, str]]:
+async def client(timeout: float = 60, **behaviour: Any) -> AsyncIterator[tuple[openai.AsyncOpenAI, str]]:
     """The openai package's own client on a teacher."""
     async with (
         teacher(ROWS, **behaviour) as url,
-        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=2) as made,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=timeout) as made,
     ):
         yield made, url
 
@@ -80,7 +80,7 @@ async def test_the_openai_client_gets_an_answer_whole_and_streamed() -> None:
     ],
 )
 async def test_a_planted_fault_is_the_error_that_openais_client_knows(fault: str, error: type[Exception]) -> None:
-    async with client(faults={fault: 1.0}) as (made, url):
+    async with client(1 if fault == "timeout" else 60, faults={fault: 1.0}) as (made, url):
         with pytest.raises(error):
             await say(made)
         served = await stats(url)

@@ -76,7 +76,7 @@ def test_a_stage_made_from_another_input_is_refused(tree: dict[str, Any]) -> Non
     manifest = StageFolder(storage.root_of(make(tree)), "curate").place / "manifest.json"
     manifest.delete()
     StageRun(make(tree), "curate").finish(rows_in=0, rows_out=0, tables={})
-    with pytest.raises(ConfigError, match="4_verify was made from another result of curate"):
+    with pytest.raises(ConfigError, match="4_verify was made from another content of curate"):
         StageRun(make(tree), "verify", inputs=("curate",))
 
 

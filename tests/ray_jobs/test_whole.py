@@ -3,6 +3,7 @@
 Each takes ten minutes and more on two cores: `make test-slow`.
 """
 
+import contextlib
 import os
 import re
 import signal
