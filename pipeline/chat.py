@@ -8,7 +8,6 @@ the row's own fault, or the end of the run.
 
 import asyncio
 import email.utils
-import itertools
 import json
 import os
 import random
@@ -68,8 +67,8 @@ def chat_request(endpoint: Endpoint, messages: Sequence[Message], sample_index: 
     return Request(identity, "chat/completions", body)
 
 
-def completion_request(model: str, prompt: list[int], max_tokens: int, **sampling: Any) -> Request:
-    """A continuation of token ids."""
+def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **sampling: Any) -> Request:
+    """A continuation of token ids, or of a text."""
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
     return Request(digest(body), "completions", body)
 
@@ -160,29 +159,19 @@ class ChatClient:
         return outcome
 
     async def tokenize(self, text: str) -> list[int]:
-        """The token ids of a text without special tokens. vLLM's endpoint, beside `/v1`."""
+        """The token ids of a text without special tokens, by the one way that every front of vLLM passes through.
+
+        Raises EndpointError where the endpoint does not tell token ids.
+        """
         if text not in self._tokens:
-            body = {"model": self.endpoint.model, "prompt": text, "add_special_tokens": False}
-            self._tokens[text] = list((await self._beside("tokenize", body))["tokens"])
+            request = completion_request(
+                self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
+            )
+            reply = (await self.buy(request, None)).reply
+            if reply is None or not reply.prompt_token_ids:
+                raise EndpointError(f"{self.endpoint.base_url} does not tell token ids: is it a vLLM server?")
+            self._tokens[text] = reply.prompt_token_ids
         return self._tokens[text]
-
-    async def detokenize(self, tokens: list[int]) -> str:
-        """The text of token ids."""
-        return str((await self._beside("detokenize", {"model": self.endpoint.model, "tokens": tokens}))["prompt"])
-
-    async def _beside(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        url = f"{self.endpoint.base_url.rstrip('/').removesuffix('/v1')}/{path}"
-        for attempt in itertools.count(1):
-            try:
-                async with self._places, self._session.post(url, json=body) as response:
-                    response.raise_for_status()
-                    values: dict[str, Any] = await response.json()
-                    return values
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                if attempt == self.endpoint.max_attempts:
-                    raise EndpointError(f"{url} gives no answer ({error}): is it a vLLM server?") from None
-                await asyncio.sleep(_pause(attempt, None))
-        raise AssertionError("unreachable")
 
     async def _ask(self, request: Request) -> Outcome:
         error = ""
@@ -283,9 +272,10 @@ def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], sec
     usage = values.get("usage") or {}
     message = choice.get("message") or {"content": choice.get("text")}
     refusal = message.get("refusal")
+    text = _text(message.get("content") or refusal or "")
     return Reply(
         request_id=request.request_id,
-        text=_text(message.get("content") or refusal or ""),
+        text=text,
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning") or "") or None,
         finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "stop"),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
@@ -295,7 +285,21 @@ def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], sec
         model=str(values.get("model") or request.body["model"]),
         prompt_token_ids=list(values.get("prompt_token_ids") or choice.get("prompt_token_ids") or []),
         token_ids=list(choice.get("token_ids") or []),
+        token_ends=_token_ends(text, choice.get("logprobs") or {}),
     )
+
+
+def _token_ends(text: str, logprobs: dict[str, Any]) -> list[int]:
+    """How many characters of the text stand after each token; none where the tokens do not spell the text.
+
+    A character whose bytes are spread over tokens stands after the last of them.
+    """
+    spelled = b""
+    ends = []
+    for token in logprobs.get("content") or []:
+        spelled += bytes(token.get("bytes") or [])
+        ends.append(min(len(spelled.decode("utf-8", "ignore")), len(text)))
+    return ends if spelled.decode("utf-8", "ignore").startswith(text) else []
 
 
 def _pause(attempt: int, retry_after_s: float | None) -> float:

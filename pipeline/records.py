@@ -151,8 +151,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer of an evaluated model. `tokens` and `prompt_tokens` are ids of the model's own
-    tokenizer, empty where the endpoint does not return them (then it cannot be cut at a budget)."""
+    """One answer of an evaluated model. `tokens` and `prompt_tokens` are ids of the model's own tokenizer.
+
+    `token_ends` is how many characters of the response stand after each token. All three are empty where
+    the endpoint does not tell them: then the answer cannot be cut at a budget.
+    """
 
     generation_id: str
     model: str
@@ -166,6 +169,7 @@ class Generation:
     error: str | None
     prompt_tokens: list[int]
     tokens: list[int]
+    token_ends: list[int]
     completion_tokens: int
     latency_s: float
 

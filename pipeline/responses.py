@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Reply:
     """What a model answered, in one form for every provider. `finish_reason` as in the OpenAI protocol.
 
     `reasoning` is the long thought where it came apart from `text`. `token_ids` and `prompt_token_ids`
-    are there when the endpoint sends them (vLLM's `return_token_ids`).
+    are there when the endpoint sends them (vLLM's `return_token_ids`), and so
+    is `token_ends` (`logprobs`): how many characters of `text` stand after each token.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class Reply:
     model: str
     prompt_token_ids: list[int]
     token_ids: list[int]
+    token_ends: list[int] = field(default_factory=list)
 
 
 class Segment:

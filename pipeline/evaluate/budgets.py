@@ -42,7 +42,7 @@ async def readings(generation: Generation, settings: Evaluate, client: ChatClien
     truncated = generation.status == "truncated"
     largest = settings.budgets[-1]
     found = [Reading("natural", largest, generation.response, generation.completion_tokens, truncated, False)]
-    if generation.tokens:
+    if generation.tokens and len(generation.token_ends) >= len(generation.tokens):
         found += [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
     return found
 
@@ -52,7 +52,7 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     if tokens <= budget and generation.status != "truncated":
         return Reading("budget_forced", budget, generation.response, tokens, False, False)
     cut = generation.tokens[:budget]
-    text = generation.response if tokens <= budget else await client.detokenize(cut)
+    text = generation.response if tokens <= budget else generation.response[: generation.token_ends[budget - 1]]
     if final_answer(text, cut=True) is not None:
         return Reading("budget_forced", budget, text, len(cut), True, False)
     forced = prompts.forced_answer(text)

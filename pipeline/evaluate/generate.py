@@ -33,7 +33,7 @@ def endpoint_of(config: Config, model: str, base_url: str) -> Endpoint:
         sampling=Sampling(
             temperature=settings.temperature,
             max_tokens=settings.budgets[-1],
-            extra={"return_token_ids": True},  # to cut an answer at a budget
+            extra={"return_token_ids": True, "logprobs": True},  # to cut an answer at a budget
         ),
         max_in_flight=settings.max_in_flight,
         timeout_s=settings.timeout_s,
@@ -46,7 +46,9 @@ async def generate(question: Question, client: ChatClient, segment: Segment | No
     request = chat_request(client.endpoint, prompts.student(problem.problem), question.sample_index)
     outcome = await client.buy(request, segment)
     reply = outcome.reply
-    text = prompts.training_text(reply.text, reply.reasoning, think=True) if reply else ""
+    text = reply.text if reply else ""
+    if reply and reply.reasoning:
+        text = prompts.training_text(reply.text, reply.reasoning, think=True)
     return Generation(
         generation_id=digest(question.benchmark, problem.problem_id, request.request_id),
         model=question.model,
@@ -60,6 +62,7 @@ async def generate(question: Question, client: ChatClient, segment: Segment | No
         error=outcome.error,
         prompt_tokens=reply.prompt_token_ids if reply else [],
         tokens=reply.token_ids if reply else [],
+        token_ends=reply.token_ends if reply and text == reply.text else [],
         completion_tokens=reply.completion_tokens if reply else 0,
         latency_s=reply.latency_s if reply else 0.0,
     )

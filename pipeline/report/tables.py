@@ -32,7 +32,7 @@ class RunTables:
     def generations(self) -> Iterator[Generation]:
         """Every answer of every evaluated model, its token ids left out."""
         for row in storage.iter_dicts(StageFolder(self.root, "evaluate").table("generations")):
-            yield from_row(Generation, {**row, "tokens": [], "prompt_tokens": []})
+            yield from_row(Generation, {**row, "tokens": [], "prompt_tokens": [], "token_ends": []})
 
     def scores(self) -> Iterator[Score]:
         """Every grade: an answer x budget x curve x convention."""

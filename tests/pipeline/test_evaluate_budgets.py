@@ -37,8 +37,6 @@ class Student:
             [
                 web.post("/v1/chat/completions", self.chat),
                 web.post("/v1/completions", self.complete),
-                web.post("/tokenize", self.tokenize),
-                web.post("/detokenize", self.detokenize),
             ]
         )
         return app
@@ -55,22 +53,23 @@ class Student:
         }
         if body.get("return_token_ids"):
             choice["token_ids"], answer["prompt_token_ids"] = [ord(letter) for letter in self.text], PROMPT
+        if body.get("logprobs"):
+            choice["logprobs"] = {
+                "content": [{"token": letter, "bytes": list(letter.encode())} for letter in self.text]
+            }
         return web.json_response(answer)
 
     async def complete(self, request: web.Request) -> web.Response:
-        self.completions.append(await request.json())
+        body = await request.json()
+        if isinstance(body["prompt"], str):
+            assert body["return_token_ids"] and body["add_special_tokens"] is False
+            ids = [ord(letter) for letter in body["prompt"]]
+            return web.json_response({"choices": [{"text": "x", "prompt_token_ids": ids, "finish_reason": "length"}]})
+        self.completions.append(body)
         if not self.forced:
             return web.json_response({"error": {"message": "prompt too long", "code": 400}}, status=400)
         choice = {"text": self.forced, "finish_reason": "stop"}
         return web.json_response({"choices": [choice], "usage": {"completion_tokens": len(self.forced)}})
-
-    async def tokenize(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        assert body["add_special_tokens"] is False
-        return web.json_response({"tokens": [ord(letter) for letter in body["prompt"]]})
-
-    async def detokenize(self, request: web.Request) -> web.Response:
-        return web.json_response({"prompt": "".join(map(chr, (await request.json())["tokens"]))})
 
 
 def settings(*budgets: int, **more: Any) -> Evaluate:
@@ -81,7 +80,9 @@ def settings(*budgets: int, **more: Any) -> Evaluate:
 async def asked(
     student: Student, folder: Path, **more: Any
 ) -> AsyncIterator[tuple[Generation, chat.ChatClient, Segment]]:
-    extra = {"sampling": {"max_tokens": 64, "temperature": 0.0, "extra": {"return_token_ids": True}}} | more
+    extra = {
+        "sampling": {"max_tokens": 64, "temperature": 0.0, "extra": {"return_token_ids": True, "logprobs": True}}
+    } | more
     async with (
         running(student.app()) as url,
         Segment(Place(str(folder)), "0", "f") as segment,
@@ -176,22 +177,26 @@ async def test_a_forced_request_that_fails_is_no_wrong_answer(tmp_path: Path) ->
         await read(Student("think and think", forced=""), tmp_path, 5, 40)
 
 
-async def test_an_endpoint_that_cannot_cut_says_so(tmp_path: Path) -> None:
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(text="not json", content_type="application/json")
-
+async def test_an_endpoint_that_tokenizes_nothing_says_so(tmp_path: Path) -> None:
     student = Student("think and think")
     app = web.Application()
-    app.add_routes([web.post("/v1/chat/completions", student.chat), web.post("/detokenize", page)])
-    extra = {"sampling": {"max_tokens": 64, "extra": {"return_token_ids": True}}, "max_attempts": 1}
+    app.add_routes([web.post("/v1/chat/completions", student.chat), web.post("/v1/completions", student.chat)])
+    extra = {"sampling": {"max_tokens": 64, "extra": {"return_token_ids": True, "logprobs": True}}, "max_attempts": 1}
     async with (
         running(app) as url,
         Segment(Place(str(tmp_path)), "0", "f") as segment,
         chat.ChatClient(endpoint(url, **extra)) as client,
     ):
         generation = await generate(Question("student", "b", 0, PROBLEM), client, segment)
-        with pytest.raises(EndpointError, match=r"/detokenize gives no answer .*: is it a vLLM server\?"):
+        student.status = 400
+        with pytest.raises(EndpointError, match=r"does not tell token ids: is it a vLLM server\?"):
             await readings(generation, settings(5), client, segment)
+
+
+@pytest.mark.parametrize("text", ["naïve ∑ 🎉 text", "a\nb"])
+async def test_a_cut_falls_between_characters(tmp_path: Path, text: str) -> None:
+    async with asked(Student(text), tmp_path) as (generation, _, _):
+        assert generation.token_ends == list(range(1, len(text) + 1))
 
 
 async def test_forced_answers_are_stored_like_all_others(tmp_path: Path) -> None:
@@ -225,5 +230,9 @@ async def test_every_reading_is_scored_under_every_convention(grader: Grader, tm
 
 def test_the_runs_own_models_are_asked_for_the_largest_budget_and_their_tokens(demo_tree: dict[str, Any]) -> None:
     own = endpoint_of(Config.model_validate(demo_tree), "stage2", "http://127.0.0.1:1/v1")
-    assert (own.model, own.sampling.max_tokens, own.sampling.extra) == ("stage2", 64, {"return_token_ids": True})
+    assert (own.model, own.sampling.max_tokens, own.sampling.extra) == (
+        "stage2",
+        64,
+        {"return_token_ids": True, "logprobs": True},
+    )
     assert own.api_key_env is None

@@ -61,6 +61,7 @@ def generation(model: str, benchmark: str, number: int, response: str, **changes
         error=None,
         prompt_tokens=[1, 2, 3],
         tokens=[4, 5],
+        token_ends=[1, 2],
         completion_tokens=2,
         latency_s=0.5,
     )
