@@ -5,7 +5,9 @@ EXTRA ?= cpu
 BIN := .venv/bin
 READY := .venv/.ready-$(EXTRA)
 
-.PHONY: demo test test-slow check format lock clean
+.PHONY: setup demo test test-slow check format lock clean
+
+setup: $(READY)  ## the environment alone
 
 demo: $(READY)  ## from raw problems to the report of an evaluated student
 	$(BIN)/python -m ray_jobs run --config configs/demo.yaml

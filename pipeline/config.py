@@ -240,8 +240,8 @@ class Train(Section):
 class Serve(Section):
     """Stage 6: the student behind an OpenAI-compatible HTTP endpoint."""
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
-    """Which models are served: `base` and the stages of `train`."""
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("stage2",)
+    """Which models are served together behind the endpoint: `base` and the stages of `train`."""
     max_model_len: Positive
     """Longest prompt and answer together, in tokens."""
     dtype: str = "bfloat16"
@@ -252,8 +252,6 @@ class Serve(Section):
     replica_cpus: RuntimeCpus = 1
     replica_gpus: Annotated[int, Field(ge=0), RUNTIME] = 0
     """GPUs of a replica: the tensor parallel size."""
-    models_at_once: RuntimePositive = 1
-    """Models that share the cluster at a time while `evaluate` goes through them."""
     ready_timeout_s: RuntimeSeconds = 1800
     """Longest wait for a model to answer after its start."""
     engine: Annotated[dict[str, Any], RUNTIME] = {}
@@ -283,6 +281,8 @@ class Benchmark(Section):
 class Evaluate(Section):
     """Stage 7: accuracy against tokens."""
 
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
+    """Which of the run's own models are evaluated. One that is not among `serve.models` is served alone for it."""
     benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
     budgets: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Token budgets, rising. The largest is the longest answer that is generated."""

@@ -76,13 +76,13 @@ def run(config: Config) -> Manifest:
         for problem in read_benchmark(benchmark, endpoint)
     ]
     cluster.connect()
-    groups = list(serve.batches(config)) if own else [(config.evaluate.endpoint.model,)]  # type: ignore[union-attr]
+    groups = _groups(config)
     total = len(problems) * config.evaluate.samples * sum(map(len, groups))
     evaluated: list[ray.data.Dataset] = []
     with Progress("evaluate", total, "answers") as progress:
         for models in groups:
             if own:
-                serve.start(config, models)
+                serve.start(config, config.serve.models if set(models) <= set(config.serve.models) else models)
             cluster.require(
                 config, "evaluate", count=config.evaluate.actors, cpus=config.evaluate.actor_cpus,
                 tasks=True, setting="evaluate.actors or actor_cpus",
@@ -106,6 +106,15 @@ def run(config: Config) -> Manifest:
         completion_tokens=int(progress.figures().get("tokens", 0)),
         **requests_made(progress),
     )
+
+
+def _groups(config: Config) -> list[tuple[str, ...]]:
+    """The models in the groups that are served together: those of `serve.models`, which are up already, first."""
+    if config.evaluate.endpoint is not None:
+        return [(config.evaluate.endpoint.model,)]
+    up = tuple(model for model in config.evaluate.models if model in config.serve.models)
+    alone: list[tuple[str, ...]] = [(model,) for model in config.evaluate.models if model not in config.serve.models]
+    return [up, *alone] if up else alone
 
 
 def _ask(

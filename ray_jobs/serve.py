@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import ray
@@ -44,12 +43,11 @@ def run(config: Config) -> Manifest:
     if stage.complete:
         return stage.complete
     cluster.connect()
-    answers: list[Generation] = []
-    with Progress("serve", len(config.serve.models), "models") as progress:
-        for models in batches(config):
-            start(config, models)
-            answers += asyncio.run(_ask_each(config, models))
-            progress.reporter.add(done=len(models))
+    models = config.serve.models
+    with Progress("serve", len(models), "models") as progress:
+        start(config, models)
+        answers = asyncio.run(_ask_each(config, models))
+        progress.reporter.add(done=len(models))
     failed = [answer for answer in answers if answer.status == "failed"]
     if failed:
         raise ResourceError(
@@ -59,12 +57,6 @@ def run(config: Config) -> Manifest:
     write_rows(stage.folder.table("smoke"), Generation, answers)
     tables = {"smoke": len(answers)}
     return stage.finish(rows_in=len(answers), rows_out=len(answers), tables=tables, ray_actors=cluster.actors())
-
-
-def batches(config: Config) -> Iterator[tuple[str, ...]]:
-    """The models in groups that share the cluster."""
-    models, size = config.serve.models, config.serve.models_at_once
-    yield from (models[start : start + size] for start in range(0, len(models), size))
 
 
 def url(config: Config) -> str:
@@ -81,7 +73,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     count = len(models) * settings.replicas
     cluster.require(
         config, "serve", count=count, cpus=settings.replica_cpus, gpus=settings.replica_gpus,
-        setting="serve.models_at_once, replicas or replica_cpus",
+        setting="serve.replicas or replica_cpus",
     )  # fmt: skip
     if APP_NAME not in serve.status().applications:
         _refuse_a_taken_port(config)
@@ -106,7 +98,7 @@ def stop() -> None:
 def keep_up(config: Config) -> None:
     """Serve until interrupted (Ctrl-C, or SIGTERM from `ray job stop`)."""
     cluster.connect()
-    models = next(batches(config))
+    models = config.serve.models
     start(config, models)
     print(f"serving {', '.join(models)} at {url(config)}: Ctrl-C ends it", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
