@@ -294,7 +294,7 @@ class Evaluate(Section):
     conventions: tuple[Convention, ...] = ("math_verify", "last_number")
     """How an answer is read: `math_verify` grades the final answer, `last_number` the last number in the
     text. The first one is the headline."""
-    endpoint: Annotated[Endpoint | None, RUNTIME] = None
+    endpoint: Endpoint | None = None
     """Evaluate this model instead of the run's own students."""
     max_in_flight: RuntimePositive = 64
     timeout_s: RuntimeSeconds = 1800

@@ -353,8 +353,8 @@ class StageRun:
             old, new = made.settings.get(key, "not set"), self.settings.get(key, "not set")
             if old != new:
                 raise ConfigError(f"{self.folder.place.name} was made with {key} = {old!r}, now it is {new!r}: {mend}")
-        for name, artifact in self.inputs.items():
-            if made.inputs.get(name) != artifact:
+        for name in sorted(self.inputs.keys() | made.inputs.keys()):
+            if made.inputs.get(name) != self.inputs.get(name):
                 raise ConfigError(f"{self.folder.place.name} was made from another content of {name}: {mend}")
 
     def reject(self, rows: Iterable[records.Rejected]) -> None:
@@ -387,8 +387,9 @@ class StageRun:
 
 
 def root_of(config: Config) -> Place:
-    """The root of a run."""
-    return Place(config.storage.root, config.storage.endpoint)
+    """The root of a run; a local one as an absolute path, for workers have working folders of their own."""
+    place = Place(config.storage.root, config.storage.endpoint)
+    return Place(place.path, place.endpoint) if place.is_local else place
 
 
 def git_revision() -> str:

@@ -60,6 +60,7 @@ def require(
             _ask_autoscaler(workers)
             asked = True
         if time.monotonic() > deadline:
+            _ask_autoscaler([])
             have, free = ray.cluster_resources(), ray.available_resources()
             beside = " and one CPU for tasks" if tasks else ""
             raise ResourceError(
@@ -68,6 +69,8 @@ def require(
                 f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
             )
         time.sleep(0.5)
+    if asked:
+        _ask_autoscaler([])  # the workers themselves hold the nodes from now on
 
 
 Bundle = dict[str, float]
@@ -93,7 +96,7 @@ def _free(workers: Sequence[Bundle]) -> bool:
 
 
 def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
-    """The request is a floor for the cluster's size, and is dropped when the job ends."""
+    """Ask for nodes that hold these: a floor for the cluster's size until the next call."""
     from ray.autoscaler.sdk import request_resources
 
     whole = ({name: math.ceil(size) for name, size in worker.items() if size > 0} for worker in workers)

@@ -69,13 +69,15 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     """Serve these models and no others; returns when they answer. Nothing to do where they are served already."""
     if _served(config) == set(models):
         return
+    if APP_NAME in serve.status().applications:
+        serve.delete(APP_NAME)  # first: the other models may hold the GPUs that these need
     settings = config.serve
     count = len(models) * settings.replicas
     cluster.require(
         config, "serve", count=count, cpus=settings.replica_cpus, gpus=settings.replica_gpus,
         setting="serve.replicas or replica_cpus",
     )  # fmt: skip
-    if APP_NAME not in serve.status().applications:
+    if not serve.status().proxies:
         _refuse_a_taken_port(config)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(

@@ -85,6 +85,7 @@ def run(config: Config) -> Manifest:
             )
             steps += _steps_of(job, folder / "checkpoints")
 
+    (folder / "checkpoints").delete()
     run.reject(prepared.rejected)
     return run.finish(
         rows_in=prepared.examples,
@@ -131,16 +132,21 @@ def _steps_of(job: StageJob, checkpoints: Place) -> list[Step]:
         _fit(job, checkpoints)
         made = marker.read(job.target)
         assert made is not None
-    # Only now: until the export is whole, the checkpoint is all there is.
-    checkpoints.delete()
+    # Only now, and of this stage only: until its export is whole, the checkpoint is all there is.
+    (checkpoints / _run_name(job)).delete()
     return made.steps
+
+
+def _run_name(job: StageJob) -> str:
+    """Ray Train goes on with a run of the same name: the hash makes a changed setting start anew."""
+    return f"{job.stage}-{job.recipe}"
 
 
 def _fit(job: StageJob, checkpoints: Place) -> None:
     from ray.train.torch import TorchTrainer
 
     settings = job.settings
-    name = f"{job.stage}-{job.recipe}"
+    name = _run_name(job)
     _drop_broken(checkpoints / name)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
     trainer = TorchTrainer(
