@@ -158,7 +158,7 @@ class ChatClient:
             await segment.put(outcome.reply)
         return outcome
 
-    async def tokenize(self, text: str) -> list[int]:
+    async def tokenize(self, text: str, segment: Segment) -> list[int]:
         """The token ids of a text without special tokens, by the one way that every front of vLLM passes through.
 
         Raises EndpointError where the endpoint does not tell token ids.
@@ -167,7 +167,7 @@ class ChatClient:
             request = completion_request(
                 self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
             )
-            reply = (await self.buy(request, None)).reply
+            reply = (await self.buy(request, segment)).reply
             if reply is None or not reply.prompt_token_ids:
                 raise EndpointError(f"{self.endpoint.base_url} does not tell token ids: is it a vLLM server?")
             self._tokens[text] = reply.prompt_token_ids

@@ -42,7 +42,7 @@ class Asker:
             self._batches -= 1
             if self._batches == 0:
                 await self._client.__aexit__()
-            self._reporter.flush()
+            await self._reporter.settle()
 
     def report(self, bought: Iterable[Trace] = (), **figures: float) -> None:
         """A row is done: tell the driver, with what its traces cost and what the client counted since."""

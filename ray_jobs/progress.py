@@ -69,6 +69,11 @@ class Reporter:
         if time.monotonic() - self._sent_at > REPORT_S:
             self.flush()
 
+    async def settle(self) -> None:
+        """Send what has been held back, and wait until it is there: an actor may end right after."""
+        unsent, self._unsent, self._sent_at = self._unsent, {}, time.monotonic()
+        await self._tally.add.remote(unsent)
+
     def put(self, **figures: float | str) -> None:
         """Replace figures: for work that a crash may set back."""
         self._tally.put.remote(figures)

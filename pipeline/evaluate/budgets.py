@@ -56,7 +56,7 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     if final_answer(text, cut=True) is not None:
         return Reading("budget_forced", budget, text, len(cut), True, False)
     forced = prompts.forced_answer(text)
-    appended = await client.tokenize(forced)
+    appended = await client.tokenize(forced, segment)
     request = completion_request(
         client.endpoint.model,
         [*generation.prompt_tokens, *cut, *appended],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 import small
-from conftest import Teacher, free_port
+from local_servers import Teacher, free_port
 
 from ray_jobs import cli
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 import small
-from conftest import free_port
+from local_servers import free_port
 
 from pipeline.config import Config
 from pipeline.records import Generation, Score
@@ -115,11 +115,11 @@ def test_every_answer_is_scored_at_every_budget(served, capsys):
             if score.forced:
                 assert score.tokens > score.budget
 
-    requests = made.requests
     (folder.place / "manifest.json").delete()
     cli.main(small.arguments("evaluate", settings))
     again = folder.require()
-    assert (again.requests, again.stored_replies) == (0, requests), "nothing is generated twice"
+    assert made.requests > 0
+    assert again.requests == 0 and again.stored_replies > 0, "nothing is generated twice"
     assert sorted(map(repr, read_rows(folder.table("scores"), Score))) == sorted(map(repr, scores))
 
     cli.main(small.arguments("report", settings))

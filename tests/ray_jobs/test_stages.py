@@ -11,7 +11,7 @@ import datasets
 import pandas
 import pytest
 import small
-from conftest import Teacher
+from local_servers import Teacher
 
 from pipeline.records import Example, Problem, Rejected, Trace
 from pipeline.storage import Manifest, StageFolder, read_rows, root_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import small
-from conftest import Teacher
+from local_servers import Teacher
 
 from pipeline.config import STAGES
 from pipeline.records import Score, Step
