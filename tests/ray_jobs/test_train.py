@@ -103,14 +103,8 @@ def wait_for_checkpoint(root: Path, seconds: float = 150) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    from ray_jobs import cluster
-
-    cluster.connect()
-    yield
-    import ray
-
-    ray.shutdown()
+def cluster(ray_cluster):
+    return ray_cluster
 
 
 @pytest.fixture(scope="module")
