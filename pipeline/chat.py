@@ -1,8 +1,8 @@
 """The one client for teacher, judge and student: requests in, durable replies and counts out.
 
-It speaks the OpenAI protocol over aiohttp. The `openai` package costs more than half of the throughput
-(1,035 requests/s where aiohttp alone makes 2,080, see benchmarks/), so it serves the tests and the
-smoke check but not this path. What a failure means stands in `_meaning`: asked again after a pause,
+It speaks the OpenAI protocol over aiohttp. The `openai` package was seen to cost about half of the
+throughput (1,035 requests/s where aiohttp alone made 2,080; benchmarks/client_throughput.py measures it,
+no record yet), so the tests use it but not this path. What a failure means stands in `_meaning`: asked again after a pause,
 the row's own fault, or the end of the run.
 """
 
