@@ -1,7 +1,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 # EXTRA=gpu installs the CUDA builds of torch and vLLM instead of the CPU ones.
 PYTHON ?= python3.11
-EXTRA ?= cpu
+EXTRA ?= $(if $(wildcard .venv/.ready-gpu),gpu,cpu)
 BIN := .venv/bin
 READY := .venv/.ready-$(EXTRA)
 
@@ -34,5 +34,5 @@ lock: $(READY)  ## pin the dependencies of pyproject.toml anew
 clean:  ## forget the environment and the demo's run
 	rm -rf .venv runs/demo
 
-$(READY): configs/requirements-$(EXTRA).txt pyproject.toml .ci/setup
+$(READY): configs/requirements-$(EXTRA).txt .ci/setup
 	.ci/setup $(PYTHON) $(EXTRA)

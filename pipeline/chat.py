@@ -11,11 +11,12 @@ import email.utils
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 
@@ -25,6 +26,8 @@ from pipeline.prompts import split_thought
 from pipeline.records import Message, Method, Trace, TraceStatus, digest, encodable
 from pipeline.responses import Reply, Segment
 
+R = TypeVar("R")
+
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_RETRY_AFTER_S = 300.0
@@ -32,6 +35,9 @@ ERROR_CHARS = 300
 PREFLIGHT_S = 10.0
 CONNECT_S = 30.0
 """Longest wait for a connection; a firewall that drops packets gives no other sign."""
+
+TIMEOUT_ATTEMPTS = 2
+"""How often an answer that does not come in time is asked for: each such request may have been paid."""
 
 
 @dataclass(frozen=True)
@@ -167,28 +173,31 @@ class ChatClient:
             request = completion_request(
                 self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
             )
-            reply = (await self.buy(request, segment)).reply
-            if reply is None or not reply.prompt_token_ids:
-                raise EndpointError(f"{self.endpoint.base_url} does not tell token ids: is it a vLLM server?")
-            self._tokens[text] = reply.prompt_token_ids
+            outcome = await self.buy(request, segment)
+            if outcome.reply is None or not outcome.reply.prompt_token_ids:
+                why = outcome.error or "no prompt_token_ids in its answer: is it a vLLM server?"
+                raise EndpointError(f"{self.endpoint.base_url} does not tell token ids ({why})")
+            self._tokens[text] = outcome.reply.prompt_token_ids
         return self._tokens[text]
 
     async def _ask(self, request: Request) -> Outcome:
-        error = ""
-        for attempt in range(self.endpoint.max_attempts):
+        failures: Counter[str] = Counter()
+        while True:
             self.counts["requests"] += 1
             answer = await self._post(request)
             if isinstance(answer, Reply):
                 return Outcome(answer)
-            error = answer.error
+            failures[answer.kind] += 1
             self.counts[answer.kind] += 1
             if answer.meaning == "end_of_run":
-                raise EndpointError(error)
+                raise EndpointError(answer.error)
             if answer.meaning == "row":
-                return Outcome(None, error)
+                return Outcome(None, answer.error)
+            tries = failures.total()
+            if tries >= self.endpoint.max_attempts or failures["timeout"] >= TIMEOUT_ATTEMPTS:
+                return Outcome(None, f"{answer.error}, {tries} times")
             self.counts["retries"] += 1
-            await asyncio.sleep(_pause(attempt, answer.retry_after_s))
-        return Outcome(None, f"{error}, {self.endpoint.max_attempts} times")
+            await asyncio.sleep(_pause(tries - 1, answer.retry_after_s))
 
     async def _post(self, request: Request) -> "Reply | _Failure":
         url = f"{self.endpoint.base_url.rstrip('/')}/{request.path}"
@@ -256,9 +265,14 @@ class _Failure:
 
 
 def _meaning(status: int, message: str) -> Literal["retry", "row", "end_of_run"]:
+    if status == 403 and _MODERATION.search(message):
+        return "row"  # OpenRouter's answer to one prompt that a provider's filter caught
     if status in (401, 402, 403, 404) or "insufficient_quota" in message:
         return "end_of_run"
     return "retry" if status in (408, 409, 425, 429) or status >= 500 else "row"
+
+
+_MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
 
 
 def _text(value: object) -> str:
@@ -299,7 +313,8 @@ def _token_ends(text: str, logprobs: dict[str, Any]) -> list[int]:
     for token in logprobs.get("content") or []:
         spelled += bytes(token.get("bytes") or [])
         ends.append(min(len(spelled.decode("utf-8", "ignore")), len(text)))
-    return ends if spelled.decode("utf-8", "ignore").startswith(text) else []
+    # A limit may fall inside a character: servers leave such an end out, or write it as U+FFFD.
+    return ends if spelled.decode("utf-8", "ignore").startswith(text.rstrip("\ufffd")) else []
 
 
 def _pause(attempt: int, retry_after_s: float | None) -> float:
@@ -340,6 +355,15 @@ def _status_in(error: object) -> int:
     return code if isinstance(code, int) and code >= 400 else 502
 
 
+async def all_of(rows: Iterable[Awaitable[R]]) -> list[R]:
+    """What all rows give. Where one ends the run, the others under way are still awaited: they are paid for."""
+    results = await asyncio.gather(*rows, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
 # --- what ends a run ------------------------------------------------------------------------------
 
 
@@ -354,7 +378,7 @@ def _key(endpoint: Endpoint) -> str | None:
     if not key:
         raise EndpointError(
             f"no key for {endpoint.model!r}: the environment variable {endpoint.api_key_env} is not set: "
-            "set it, or name another one in api_key_env (null where the endpoint wants none)"
+            "set it (on a cluster: on every node, before ray start), or name another one in api_key_env (null: no key)"
         )
     return key
 

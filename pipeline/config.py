@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.records import AnswerType, Convention
-from pipeline.redaction import names_a_secret, redacted
+from pipeline.secrecy import find_secret
 
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
 """The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
 
 RUNTIME = "runtime"
+
+ModelName = Literal["base", "stage1", "stage2"]
+"""The models of a run: the one it starts from, and what each stage of training makes of it."""
 
 Positive = Annotated[int, Field(gt=0)]
 RuntimePositive = Annotated[int, Field(gt=0), RUNTIME]
@@ -35,6 +38,18 @@ class Section(BaseModel):
     """A group of settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> "Section":
+        for name, value in self:
+            # The names of our own settings tell of no secret (`token_limit_field`); those inside of free ones may.
+            inside = find_secret(value) if isinstance(value, dict) else find_secret([value])
+            if inside is not None:
+                where = f"{name}.{inside}" if isinstance(value, dict) else name
+                raise ValueError(
+                    f"{where} holds a secret, and configs are stored and published: set it in the environment of the nodes"
+                )
+        return self
 
 
 class Storage(Section):
@@ -240,7 +255,7 @@ class Train(Section):
 class Serve(Section):
     """Stage 6: the student behind an OpenAI-compatible HTTP endpoint."""
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("stage2",)
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("stage2",)
     """Which models are served together behind the endpoint: `base` and the stages of `train`."""
     max_model_len: Positive
     """Longest prompt and answer together, in tokens."""
@@ -259,14 +274,6 @@ class Serve(Section):
     env: Annotated[dict[str, str], RUNTIME] = {}
     """Environment variables of the replicas. No secrets: what a config says is stored and published."""
 
-    @field_validator("env")
-    @classmethod
-    def _env_holds_no_secret(cls, env: dict[str, str]) -> dict[str, str]:
-        for name in env:
-            if names_a_secret(name):
-                raise ValueError(f"{name!r} looks like a secret, and configs are stored: set it on the nodes instead")
-        return env
-
 
 class Benchmark(Section):
     """A set of problems to evaluate on."""
@@ -281,7 +288,7 @@ class Benchmark(Section):
 class Evaluate(Section):
     """Stage 7: accuracy against tokens."""
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
     """Which of the run's own models are evaluated. One that is not among `serve.models` is served alone for it."""
     benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
     budgets: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -386,9 +393,9 @@ def _flatten(node: Any, prefix: str, into: dict[str, Any]) -> None:
 
 
 def as_yaml(config: Config) -> str:
-    """The whole config as YAML, fit to be stored and published: without secrets in URLs."""
+    """The whole config as YAML."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-    return redacted(text)
+    return text
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> Config:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.prompts import split_thought
 from pipeline.records import VerdictName
 
 TIME_LIMIT_S = 2.0
@@ -179,7 +180,7 @@ def final_answer(response: str, *, cut: bool = False) -> str | None:
 
     A response `cut` at a token budget may end inside of its statement: there its line must have ended.
     """
-    answer = after_thought(response[-MAX_RESPONSE_CHARS:])
+    answer = split_thought(response)[1][-MAX_RESPONSE_CHARS:]
     boxed = last_boxed(answer)
     if boxed is not None:
         return boxed or None
@@ -190,13 +191,6 @@ def final_answer(response: str, *, cut: bool = False) -> str | None:
     if (cut and not ended) or _BOX_OPENS.search(stated):
         return None
     return stated.strip().rstrip("*").removesuffix(".").strip("* \t") or None
-
-
-def after_thought(response: str) -> str:
-    """What follows the last `</think>`; nothing where a thought was never closed."""
-    if "</think>" in response:
-        return response.rpartition("</think>")[2]
-    return "" if response.lstrip().startswith("<think>") else response
 
 
 _BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")

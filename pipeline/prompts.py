@@ -58,15 +58,17 @@ def training_text(response: str, reasoning: str | None, *, think: bool) -> str:
 
 
 def split_thought(text: str) -> tuple[str | None, str]:
-    """The thought inside a leading `<think>` and what follows; (None, text) where there is none.
+    """The thought and the answer of a response; (None, text) where there is no thought.
 
-    A thought that is never closed has no answer: all of it is reasoning.
+    Some chat templates open the thought in the prompt, so that only its end is in the response. A thought that is
+    never closed has no answer: all of it is reasoning.
     """
     body = text.lstrip()
-    if not body.startswith("<think>"):
-        return None, text
-    thought, closed, answer = body.removeprefix("<think>").partition("</think>")
-    return thought.strip(), answer.strip() if closed else ""
+    opened = body.startswith("<think>")
+    thought, closed, answer = body.removeprefix("<think>").rpartition("</think>")
+    if closed and (opened or "<think>" not in thought):
+        return thought.strip(), answer.strip()
+    return (answer.strip(), "") if opened else (None, text)
 
 
 def forced_answer(text: str) -> str:

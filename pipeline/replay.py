@@ -328,7 +328,12 @@ async def serve(
 ) -> None:
     """Serve until cancelled, or until standard input closes: a job's teacher ends with the job, however that dies."""
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(Path(log).open("a", encoding="utf-8")) if log else None
+        try:
+            stream = stack.enter_context(Path(log).open("a", encoding="utf-8")) if log else None
+        except OSError as error:
+            raise DataError(
+                f"--log {log!r} cannot be written ({error.strerror}): give a file in an existing folder"
+            ) from None
         runner = web.AppRunner(
             ReplayTeacher(recordings, behaviour, stream).app(),
             access_log=None,

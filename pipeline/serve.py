@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.records import Problem, problem_id
-from pipeline.storage import Place, fetched_path, model_place
+from pipeline.records import Problem, digest, problem_id
+from pipeline.stage import StageFolder, model_place, root_of
+from pipeline.storage import Place, fetched_path
 
-APP_NAME = "longthought"
 SMOKE_PROBLEM = "What is 2 + 3?"
 MODEL_CACHE = Path("~/.cache/longthought/models").expanduser()
 """Where a node keeps the models it fetched from object storage."""
+
+
+def app_prefix(config: Config) -> str:
+    """How the names of the Serve applications of this run begin."""
+    return f"longthought-{digest(root_of(config).uri)[:8]}-"
+
+
+def app_name(config: Config, models: tuple[str, ...]) -> str:
+    """The Serve application's name, which tells the run, the settings and the training: another one is another app."""
+    trained = StageFolder(root_of(config), "train").require().artifact
+    return app_prefix(config) + digest(app_arguments(config, models), trained)[:8]
 
 
 def app_arguments(config: Config, models: tuple[str, ...]) -> dict[str, Any]:
@@ -30,9 +41,9 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
     gpus = settings.replica_gpus
     # The engine's CPUs and GPUs are in the placement group; the server actor before it needs none of its own.
     bundle = {"CPU": settings.replica_cpus / max(1, gpus), **({"GPU": 1} if gpus else {})}
-    source, callback = _source(config, name)
+    place = Place(model_place(config, name), config.storage.endpoint)
     return {
-        "model_loading_config": {"model_id": name, "model_source": source},
+        "model_loading_config": {"model_id": name, "model_source": _source(place)},
         "deployment_config": {"num_replicas": settings.replicas, "ray_actor_options": {"num_cpus": 0}},
         "placement_group_config": {"bundles": [bundle] * max(1, gpus)},
         "engine_kwargs": {
@@ -44,18 +55,16 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
         },
         "runtime_env": {"env_vars": dict(settings.env)},
         "log_engine_metrics": False,
-        **callback,
+        "callback_config": {
+            "callback_class": "ray_jobs.model_on_node.ModelOnNode",
+            "callback_kwargs": {"uri": place.uri, "endpoint": place.endpoint, "into": str(MODEL_CACHE)},
+        },
     }
 
 
-def _source(config: Config, name: str) -> tuple[str, dict[str, Any]]:
-    """A path (or hub name) for vLLM, and what makes each node fetch it first where it lies in object storage."""
-    place = Place(model_place(config, name), config.storage.endpoint)
-    if place.is_local:
-        return place.uri, {}
-    fetch = {"uri": place.uri, "endpoint": place.endpoint, "into": str(MODEL_CACHE)}
-    callback = {"callback_class": "ray_jobs.serve.FetchModel", "callback_kwargs": fetch}
-    return str(fetched_path(place, MODEL_CACHE)), {"callback_config": callback}
+def _source(place: Place) -> str:
+    """What vLLM is told to load: a local path, or a hub name."""
+    return place.uri if place.is_local else str(fetched_path(place, MODEL_CACHE))
 
 
 def smoke_problem() -> Problem:

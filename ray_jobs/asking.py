@@ -2,18 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Literal
 
-from pipeline.chat import ChatClient
-from pipeline.config import Endpoint
+from pipeline.chat import ChatClient, preflight
+from pipeline.config import Config, Distill, Endpoint, Reformat
 from pipeline.records import Trace
 from pipeline.responses import Segment
 from pipeline.storage import Place
+from ray_jobs import cluster
 from ray_jobs.progress import Progress, Reporter
-
-R = TypeVar("R")
 
 BATCH_ROWS = 128
 """Rows an actor asks about at once (Ray Data keeps several batches under way in an actor)."""
@@ -56,13 +55,15 @@ class Asker:
         self._reporter.add(done=1, **figures)
 
 
-async def all_of(rows: Iterable[Awaitable[R]]) -> list[R]:
-    """What all rows give. Where one ends the run, the others under way are still awaited: they are paid for."""
-    results = await asyncio.gather(*rows, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
+def open_for_asking(config: Config, stage: Literal["reformat", "distill"], endpoint: Endpoint) -> None:
+    """Everything a stage that asks a model needs: the model answers, and the cluster has room for the actors."""
+    asyncio.run(preflight(endpoint))
+    cluster.connect()
+    settings: Reformat | Distill = getattr(config, stage)
+    cluster.require(
+        config, stage, count=settings.actors, cpus=settings.actor_cpus, tasks=True,
+        setting=f"{stage}.actors or actor_cpus",
+    )  # fmt: skip
 
 
 def requests_made(progress: Progress) -> dict[str, int]:

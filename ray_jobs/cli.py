@@ -132,7 +132,7 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN=VALUE",
         help="only rows with this value; may be repeated",
     )
-    parser.add_argument("--n", type=int, default=5, help="how many rows (default: %(default)s)")
+    parser.add_argument("--n", type=_count, default=5, help="how many rows (default: %(default)s)")
     parser.add_argument("--endpoint", metavar="URL", help="S3 service that is not AWS (default: $AWS_ENDPOINT_URL)")
 
 
@@ -141,7 +141,7 @@ def _teacher_options(parser: argparse.ArgumentParser) -> None:
         "--replay", required=True, metavar="TRACES", help="recorded traces: a .jsonl file or a table of a run"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8901, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8901, help="port to listen on (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
     parser.add_argument(
         "--fault",
@@ -159,6 +159,18 @@ def _teacher_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the faults (default: %(default)s)")
     parser.add_argument("--log", metavar="FILE", help="append a line for each answer")
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input closes")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: give 0 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give one from 1 to 65535")
+    return int(text)
 
 
 def _run(parsed: argparse.Namespace) -> None:

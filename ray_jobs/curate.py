@@ -12,7 +12,8 @@ from pipeline.curate.filters import examine
 from pipeline.errors import DataError
 from pipeline.records import Problem, Rejected, to_json
 from pipeline.sources import files_of, read, read_benchmark
-from pipeline.storage import Manifest, Place, StageRun, write_rows
+from pipeline.stage import Manifest, StageRun
+from pipeline.storage import Place, write_rows
 from ray_jobs import cluster
 from ray_jobs.progress import Progress, Reporter
 

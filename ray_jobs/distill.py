@@ -1,7 +1,5 @@
 """Runs stage 3: Ray Data actors sample long thoughts from the teacher."""
 
-import asyncio
-
 import pyarrow as pa
 
 from pipeline import chat
@@ -10,9 +8,10 @@ from pipeline.distill.sampling import sample, unanswered
 from pipeline.grading import Grader
 from pipeline.records import Problem, Rejected, Trace, from_table, to_json, to_table
 from pipeline.responses import Segment
-from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows, read_rows
+from pipeline.stage import Manifest, StageFolder, StageRun
+from pipeline.storage import Place, count_rows, read_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, open_for_asking, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -27,7 +26,7 @@ class DistillActor:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)
         async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            sampled = await all_of(self._one(problem, client, segment) for problem in problems)
+            sampled = await chat.all_of(self._one(problem, client, segment) for problem in problems)
         return to_table(Trace, [trace for traces in sampled for trace in traces])
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> list[Trace]:
@@ -44,16 +43,7 @@ def run(config: Config) -> Manifest:
     settings = config.distill
     problems = StageFolder(stage.root, "curate").table("problems")
     rows_in = count_rows(problems, Problem)
-    asyncio.run(chat.preflight(config.teacher))
-    cluster.connect()
-    cluster.require(
-        config,
-        "distill",
-        count=settings.actors,
-        cpus=settings.actor_cpus,
-        tasks=True,
-        setting="distill.actors or actor_cpus",
-    )
+    open_for_asking(config, "distill", config.teacher)
     traces = stage.folder.table("traces")
     with Progress("distill", rows_in, "problems") as progress:
         sampled = tables.actor_map(

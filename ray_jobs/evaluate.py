@@ -8,15 +8,16 @@ import ray.data
 
 from pipeline import chat
 from pipeline.config import Config, Endpoint
-from pipeline.evaluate.budgets import ForcedAnswerError, readings, scores
+from pipeline.evaluate.budgets import UnreadableError, readings, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
-from pipeline.records import Generation, Problem, Rejected, Score, from_table, to_json, to_table
+from pipeline.records import Generation, Problem, Rejected, Score, digest, from_table, to_json, to_table
 from pipeline.responses import Segment
 from pipeline.sources import files_of, read_benchmark
-from pipeline.storage import Manifest, Place, StageRun
+from pipeline.stage import Manifest, StageRun
+from pipeline.storage import Place
 from ray_jobs import cluster, serve, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -47,7 +48,7 @@ class EvaluateActor:
     async def _group(self, questions: list[Question]) -> list[Evaluated]:
         asker = self._askers[questions[0].model]
         async with asker.batch([question.problem.problem_id for question in questions]) as (client, segment):
-            return await all_of(self._one(question, asker, client, segment) for question in questions)
+            return await chat.all_of(self._one(question, asker, client, segment) for question in questions)
 
     async def _one(self, question: Question, asker: Asker, client: chat.ChatClient, segment: Segment) -> Evaluated:
         generation = await generate(question, client, segment)
@@ -56,7 +57,7 @@ class EvaluateActor:
             try:
                 read = await readings(generation, self._settings, client, segment)
                 found = await scores(generation, read, self._settings.conventions, self._grader)
-            except ForcedAnswerError as error:
+            except UnreadableError as error:
                 generation = replace(generation, status="failed", error=str(error))
         asker.report(tokens=generation.completion_tokens, failed=generation.status == "failed")
         return Evaluated(generation, found, _rejected(generation))
@@ -88,7 +89,7 @@ def run(config: Config) -> Manifest:
                 tasks=True, setting="evaluate.actors or actor_cpus",
             )  # fmt: skip
             evaluated.append(_ask(config, stage, models, problems, progress.reporter))
-    rows = evaluated[0].union(*evaluated[1:])
+    rows = evaluated[0].union(*evaluated[1:]) if len(evaluated) > 1 else evaluated[0]
     made = {
         name: tables.write(tables.unnest(rows, column, record), stage.folder.table(name), record)
         for name, column, record in (
@@ -97,7 +98,7 @@ def run(config: Config) -> Manifest:
             ("rejected", "rejected", Rejected),
         )
     }
-    stage.rejected.update(request_failed=made.pop("rejected"))
+    stage.rejected.update(tables.reasons(stage.folder.table("rejected")))
     return stage.finish(
         rows_in=total,
         rows_out=made["generations"] - stage.rejected.total(),
@@ -123,9 +124,9 @@ def _ask(
     """Every problem to every one of these models, as a dataset of `Evaluated`."""
     settings = config.evaluate
     endpoints = {model: settings.endpoint or endpoint_of(config, model, serve.url(config)) for model in models}
-    # Answers of an earlier training must not pass for this one's: the store is the artifact's.
-    artifact = stage.inputs.get("train", "external")
-    responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{artifact}" for model in models}
+    # Answers of an earlier training, or in another precision, must not pass for this one's: each has its own store.
+    made = digest(stage.inputs.get("train"), config.serve.dtype)
+    responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{made}" for model in models}
     questions = [
         Question(model, benchmark, sample, problem)
         for model in models

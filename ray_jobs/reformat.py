@@ -1,7 +1,5 @@
 """Runs stage 2: Ray Data actors ask the rewriter and check what comes back."""
 
-import asyncio
-
 import pyarrow as pa
 
 from pipeline import chat
@@ -10,9 +8,10 @@ from pipeline.grading import Grader
 from pipeline.records import Example, Problem, Rejected, Trace, from_table, to_table
 from pipeline.reformat import Rewriting, rewrite
 from pipeline.responses import Segment
-from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows
+from pipeline.stage import Manifest, StageFolder, StageRun
+from pipeline.storage import Place, count_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, all_of, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, open_for_asking, requests_made
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -27,7 +26,7 @@ class ReformatActor:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)
         async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            rewritings = await all_of(self._one(problem, client, segment) for problem in problems)
+            rewritings = await chat.all_of(self._one(problem, client, segment) for problem in problems)
         return to_table(Rewriting, rewritings)
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> Rewriting:
@@ -44,16 +43,7 @@ def run(config: Config) -> Manifest:
     settings = config.reformat
     problems = StageFolder(stage.root, "curate").table("problems")
     rows_in = count_rows(problems, Problem)
-    asyncio.run(chat.preflight(config.rewriter))
-    cluster.connect()
-    cluster.require(
-        config,
-        "reformat",
-        count=settings.actors,
-        cpus=settings.actor_cpus,
-        tasks=True,
-        setting="reformat.actors or actor_cpus",
-    )
+    open_for_asking(config, "reformat", config.rewriter)
     with Progress("reformat", rows_in, "problems") as progress:
         rewritings = tables.actor_map(
             tables.read(problems, Problem, settings.actors),
@@ -71,7 +61,7 @@ def run(config: Config) -> Manifest:
         ),
     }
     tables.write(tables.unnest(rewritings, "rejected", Rejected), stage.folder.table("rejected"), Rejected)
-    stage.rejected.update(tables.columns(stage.folder.table("rejected"), ["reason"])["reason"].to_pylist())
+    stage.rejected.update(tables.reasons(stage.folder.table("rejected")))
     return stage.finish(
         rows_in=rows_in,
         rows_out=made["examples"],

@@ -5,7 +5,7 @@ from pipeline.report import render, text
 from pipeline.report.results import Results
 from pipeline.report.summary import summarize
 from pipeline.report.tables import RunTables
-from pipeline.storage import Manifest, StageFolder, StageRun, root_of
+from pipeline.stage import Manifest, StageFolder, StageRun, root_of
 
 
 def run(config: Config) -> Manifest:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from pipeline.config import STAGES, Config
-from pipeline.storage import Manifest, StageFolder, root_of
+from pipeline.errors import ConfigError
+from pipeline.stage import Manifest, StageFolder, root_of
 from ray_jobs import report
 from ray_jobs.teacher import replayed
 
@@ -24,6 +25,8 @@ from ray_jobs.teacher import replayed
 def run(config: Config) -> None:
     """Run all stages; complete ones are skipped."""
     with _surroundings(config):
+        if StageFolder(root_of(config), "distill").manifest() is None:
+            import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
         for stage in STAGES:
             run_stage(config, stage)
     report.show(config)
@@ -42,13 +45,18 @@ def run_one(config: Config, stage: str) -> None:
 @contextmanager
 def _surroundings(config: Config) -> Iterator[None]:
     """What stages need beside the cluster: replay teachers before them, no served model left behind them."""
+    if "/working_dir_files/" in root_of(config).uri:
+        raise ConfigError(
+            f"storage.root is {config.storage.root!r}, inside the job's working folder, which Ray deletes after it: "
+            "give a URI such as s3://bucket/run, or an absolute path"
+        )
     with replayed(config):
         try:
             yield
         finally:
             # Not imported above, for it is heavy: a run with nothing to do is over at once.
             if "ray_jobs.serve" in sys.modules:
-                sys.modules["ray_jobs.serve"].stop()
+                sys.modules["ray_jobs.serve"].stop(config)
 
 
 def run_stage(config: Config, stage: str) -> Manifest:

@@ -1,19 +1,15 @@
 """Runs stage 6 on Ray Serve: vLLM behind one OpenAI-compatible endpoint, each model asked once for the record."""
 
 import asyncio
-import json
 import logging
 import signal
 import socket
 import time
-import urllib.request
-from pathlib import Path
 
 import ray
 import yaml
 from ray import serve
-from ray.llm._internal.common.callbacks.base import CallbackBase
-from ray.serve.llm import build_openai_app
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from pipeline.chat import ChatClient
@@ -21,20 +17,14 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.records import Generation
-from pipeline.serve import APP_NAME, app_arguments, smoke_problem
-from pipeline.storage import Manifest, Place, StageRun, fetch, write_rows
+from pipeline.serve import app_arguments, app_name, app_prefix, smoke_problem
+from pipeline.stage import Manifest, StageRun
+from pipeline.storage import write_rows
 from ray_jobs import cluster
 from ray_jobs.progress import Progress
+from ray_jobs.teacher import DIRECTLY
 
 POLL_S = 2.0
-
-
-class FetchModel(CallbackBase):
-    """Ray Serve LLM calls it on every node that will hold a part of the model, before the engine starts."""
-
-    def on_before_download_model_files_distributed(self) -> None:
-        """Copy the model from object storage to this node's disk, once."""
-        fetch(Place(self.kwargs["uri"], self.kwargs["endpoint"]), Path(self.kwargs["into"]))
 
 
 def run(config: Config) -> Manifest:
@@ -67,10 +57,10 @@ def url(config: Config) -> str:
 
 def start(config: Config, models: tuple[str, ...]) -> None:
     """Serve these models and no others; returns when they answer. Nothing to do where they are served already."""
-    if _served(config) == set(models):
+    name = app_name(config, models)
+    if _answers(config, name):
         return
-    if APP_NAME in serve.status().applications:
-        serve.delete(APP_NAME)  # first: the other models may hold the GPUs that these need
+    stop(config)  # first: the run's other models may hold the GPUs that these need
     settings = config.serve
     count = len(models) * settings.replicas
     cluster.require(
@@ -85,15 +75,29 @@ def start(config: Config, models: tuple[str, ...]) -> None:
         http_options={"host": settings.host, "port": settings.port},
         logging_config={"log_level": "WARNING"},
     )
+    from ray.serve.llm import build_openai_app  # imports vLLM: only whoever serves pays for it
+
     app = build_openai_app(app_arguments(config, models))
-    target = serve.RunTarget(app, name=APP_NAME, route_prefix="/", logging_config={"log_level": "WARNING"})
-    serve.run_many([target], wait_for_applications_running=False)
-    _wait_until_ready(config, models)
+    target = serve.RunTarget(app, name=name, route_prefix="/", logging_config={"log_level": "WARNING"})
+    try:
+        serve.run_many([target], wait_for_applications_running=False)
+    except RayServeException as error:  # another run's models are at our address
+        what = str(error).strip().splitlines()[-1]
+        raise ResourceError(
+            f"cannot serve {', '.join(models)} ({what}): wait until the other run has ended, or take it down (serve shutdown)"
+        ) from None
+    _wait_until_ready(config, name, models)
 
 
-def stop() -> None:
-    """Take down whatever is served, if anything."""
-    if ray.is_initialized():
+def stop(config: Config) -> None:
+    """Take down what is served of this run, if anything; Ray Serve with it, where it then serves nothing."""
+    if not ray.is_initialized():
+        return
+    apps = set(serve.status().applications)
+    own = {name for name in apps if name.startswith(app_prefix(config))}
+    for name in own:
+        serve.delete(name)
+    if own and own == apps:
         serve.shutdown()
 
 
@@ -110,10 +114,10 @@ def keep_up(config: Config) -> None:
         print("stopped serving", flush=True)
 
 
-def _wait_until_ready(config: Config, models: tuple[str, ...]) -> None:
+def _wait_until_ready(config: Config, name: str, models: tuple[str, ...]) -> None:
     deadline = time.monotonic() + config.serve.ready_timeout_s
-    while _served(config) != set(models):
-        status = serve.status().applications.get(APP_NAME)
+    while not _answers(config, name):
+        status = serve.status().applications.get(name)
         if status is not None and status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
             raise ResourceError(f"the models {', '.join(models)} cannot be served: {status.message}")
         if time.monotonic() > deadline:
@@ -124,16 +128,16 @@ def _wait_until_ready(config: Config, models: tuple[str, ...]) -> None:
         time.sleep(POLL_S)
 
 
-def _served(config: Config) -> set[str]:
-    """The models that answer now."""
-    status = serve.status().applications.get(APP_NAME)
+def _answers(config: Config, name: str) -> bool:
+    """Whether this application is up and reached where the config says."""
+    status = serve.status().applications.get(name)
     if status is None or status.status != ApplicationStatus.RUNNING:
-        return set()
+        return False
     try:
-        with urllib.request.urlopen(f"{url(config)}/models", timeout=10) as response:
-            return {model["id"] for model in json.load(response)["data"]}
+        with DIRECTLY.open(f"{url(config)}/models", timeout=10):
+            return True
     except OSError:
-        return set()
+        return False
 
 
 def _refuse_a_taken_port(config: Config) -> None:
@@ -156,7 +160,7 @@ async def _ask_each(config: Config, models: tuple[str, ...]) -> list[Generation]
 def _deployable(config: Config) -> dict[str, object]:
     """A config for `serve deploy`."""
     application = {
-        "name": APP_NAME,
+        "name": app_name(config, config.serve.models),
         "route_prefix": "/",
         "import_path": "ray.serve.llm:build_openai_app",
         "args": app_arguments(config, config.serve.models),

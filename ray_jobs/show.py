@@ -11,7 +11,8 @@ from rich.text import Text
 
 from pipeline.config import STAGES
 from pipeline.errors import ConfigError, DataError
-from pipeline.storage import Place, StageFolder, iter_dicts
+from pipeline.stage import StageFolder
+from pipeline.storage import Place, iter_dicts
 
 LONGEST_LIST = 24
 """Of a list of token ids, say, only so many are shown."""

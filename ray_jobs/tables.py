@@ -65,6 +65,12 @@ def columns(table: Place, names: list[str]) -> pa.Table:
     return pyarrow.dataset.dataset(files, filesystem=table.filesystem).to_table(columns=names)
 
 
+def reasons(table: Place) -> list[str]:
+    """The reasons of a table of rejected rows, one for each row."""
+    found: list[str] = columns(table, ["reason"])["reason"].to_pylist()
+    return found
+
+
 def spending(table: Place) -> dict[str, Any]:
     """Tokens and dollars of a table of traces, as a manifest wants them."""
     sums = columns(table, ["prompt_tokens", "completion_tokens", "cost_usd"]).to_pandas().sum()

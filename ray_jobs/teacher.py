@@ -12,12 +12,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryFile
 
 from pipeline.config import Config, Endpoint
 from pipeline.errors import ConfigError, DataError
-from pipeline.storage import StageFolder, root_of
+from pipeline.stage import StageFolder, root_of
 
 START_S = 60.0
+
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of our own machines, which a proxy would not find."""
 
 
 @contextmanager
@@ -58,24 +62,26 @@ def _teacher(name: str, endpoint: Endpoint) -> Iterator[None]:
         str(port),
     ]
     # It stops when our end of the pipe closes, so that it ends with this process even on kill -9.
-    process = subprocess.Popen([*command, "--until-eof"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + START_S
-        while not _answers(endpoint):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                said = (process.communicate()[1] or "").strip().splitlines() or ["no answer"]
-                raise DataError(f"{name}.replay: {said[-1].removeprefix('error: ')}")
-            time.sleep(0.1)
-        yield
-    finally:
-        process.kill()
-        process.communicate()
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen([*command, "--until-eof"], stdin=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            deadline = time.monotonic() + START_S
+            while not _answers(endpoint):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    said = log.read().strip().splitlines() or ["no answer"]
+                    raise DataError(f"{name}.replay: {said[-1].removeprefix('error: ')}")
+                time.sleep(0.1)
+            yield
+        finally:
+            process.kill()
 
 
 def _answers(endpoint: Endpoint) -> bool:
     try:
-        with urllib.request.urlopen(f"{endpoint.base_url.rstrip('/')}/models", timeout=5):
+        with DIRECTLY.open(f"{endpoint.base_url.rstrip('/')}/models", timeout=5):
             return True
     except urllib.error.HTTPError:
         return True

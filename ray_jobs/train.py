@@ -24,7 +24,8 @@ from ray.train.v2.api.config import LoggingConfig
 from pipeline.config import Config, Optimization, Train
 from pipeline.errors import UserError
 from pipeline.records import PackedRow, Step, TrainStage, digest
-from pipeline.storage import Manifest, Place, StageRun, model_place, read_table, write_rows
+from pipeline.stage import Manifest, StageRun, model_place
+from pipeline.storage import Place, read_table, write_rows
 from pipeline.train import marker
 from ray_jobs import cluster
 from ray_jobs.progress import Progress, Reporter

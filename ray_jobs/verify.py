@@ -9,7 +9,8 @@ from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.grading import Grader
 from pipeline.records import Example, Problem, Rejected, Trace, Verdict, from_table, to_table
-from pipeline.storage import Manifest, Place, StageFolder, StageRun, count_rows, read_rows
+from pipeline.stage import Manifest, StageFolder, StageRun
+from pipeline.storage import Place, count_rows, read_rows
 from pipeline.verify import Candidate, choose, example_of, rejected_of, verdict_of
 from ray_jobs import cluster, tables
 from ray_jobs.progress import Progress, Reporter
@@ -84,7 +85,7 @@ def run(config: Config) -> Manifest:
     for name, record, part in (("examples", Example, examples), ("rejected", Rejected, rejected)):
         rows = tables.read(traces, Trace, settings.actors).map_batches(part, batch_format="pyarrow")
         made[name] = tables.write(rows, stage.folder.table(name), record)
-    stage.rejected.update(tables.columns(stage.folder.table("rejected"), ["reason"])["reason"].to_pylist())
+    stage.rejected.update(tables.reasons(stage.folder.table("rejected")))
     return stage.finish(rows_in=rows_in, rows_out=made["examples"], tables=made, ray_actors=cluster.actors())
 
 

@@ -172,7 +172,7 @@ def split_of(size: int, what: str) -> Callable[[Sheet], str]:
 
 
 Builder = Callable[[Meta, random.Random], Task | None]
-_LISTS = {"min_numbers": 5, "max_numbers": 8, "min_decimals": 0, "max_decimals": 0}
+_LISTS = {"min_numbers": 4, "max_numbers": 6, "min_decimals": 0, "max_decimals": 0}
 FAMILIES: dict[str, tuple[Builder, str, dict[str, Any]]] = {
     "chain_sum": (chain_sum, "chain_sum", {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 1}),
     "comparing": (comparing, "number_filtering", {**_LISTS, "min_value": 1, "max_value": 9}),

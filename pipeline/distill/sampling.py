@@ -4,12 +4,11 @@ In: problems. Out: all traces bought of each, right or wrong. Verdicts here only
 count are `verify`'s.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline import prompts
-from pipeline.chat import ChatClient, chat_request, to_trace
+from pipeline.chat import ChatClient, all_of, chat_request, to_trace
 from pipeline.config import Distill
 from pipeline.grading import Grader
 from pipeline.records import Problem, Trace
@@ -35,7 +34,7 @@ async def sample(
     correct = 0
     while correct < config.keep and len(traces) < config.max_samples:
         wanted = min(config.keep - correct, config.max_samples - len(traces))
-        answers = await asyncio.gather(*(ask(len(traces) + index) for index in range(wanted)))
+        answers = await all_of(ask(len(traces) + index) for index in range(wanted))
         traces += [trace for trace, _ in answers]
         correct += sum(right for _, right in answers)
     return traces

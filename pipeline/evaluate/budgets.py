@@ -30,21 +30,25 @@ class Reading:
     forced: bool
 
 
-class ForcedAnswerError(Exception):
-    """The endpoint gave no forced answer: the generation has no score at this budget."""
+class UnreadableError(Exception):
+    """A generation that cannot be read at a budget: it has no score, and no wrong one either."""
 
 
 async def readings(generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> list[Reading]:
     """The generation at its natural length, and at every budget where the endpoint tells token ids.
 
-    Raises ForcedAnswerError where the endpoint fails.
+    Raises UnreadableError where the endpoint gives no forced answer, or tokens that do not spell the text.
     """
     truncated = generation.status == "truncated"
     largest = settings.budgets[-1]
     found = [Reading("natural", largest, generation.response, generation.completion_tokens, truncated, False)]
-    if generation.tokens and len(generation.token_ends) >= len(generation.tokens):
-        found += [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
-    return found
+    if not generation.tokens:
+        return found
+    if len(generation.token_ends) < len(generation.tokens):
+        raise UnreadableError(
+            "the tokens that the endpoint tells do not spell the answer: it cannot be cut at a budget"
+        )
+    return found + [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
 
 
 async def _at(budget: int, generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> Reading:
@@ -68,7 +72,7 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     )
     outcome = await client.buy(request, segment)
     if outcome.reply is None:
-        raise ForcedAnswerError(f"no forced answer at {budget} tokens: {outcome.error}")
+        raise UnreadableError(f"no forced answer at {budget} tokens: {outcome.error}")
     spent = len(cut) + len(appended) + outcome.reply.completion_tokens
     return Reading("budget_forced", budget, text + forced + outcome.reply.text, spent, True, True)
 

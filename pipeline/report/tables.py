@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pipeline import storage
 from pipeline.config import STAGES
 from pipeline.records import Generation, Score, Step, from_row
-from pipeline.storage import Manifest, Place, StageFolder
+from pipeline.stage import Manifest, StageFolder
+from pipeline.storage import Place
 
 
 @dataclass(frozen=True)

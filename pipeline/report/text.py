@@ -15,7 +15,7 @@ from pipeline.report.curves import Curve
 from pipeline.report.formats import count, dollars, duration, inside, interval, label, p_value, percent, points
 from pipeline.report.results import Comparison, Point, Results
 from pipeline.report.summary import Summary
-from pipeline.storage import Manifest
+from pipeline.stage import Manifest
 
 WIDTH = 100
 """Columns of the results table at most: what a job's log shows without wrapping."""

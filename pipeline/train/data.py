@@ -37,12 +37,12 @@ class Tokenized:
     targets: list[bool]
 
 
-def check_positions(max_length: int, model_config: Any, name: str) -> None:
-    """Refuse sequences longer than the model's positions."""
+def check_positions(setting: str, length: int, model_config: Any, name: str) -> None:
+    """Refuse sequences longer than the model's positions. `setting` is the name of what asks for so many tokens."""
     positions = getattr(model_config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    if positions is not None and length > positions:
         raise ConfigError(
-            f"train.max_length is {max_length}, beyond the {positions} positions of {name!r}: set train.max_length to at "
+            f"{setting} is {length}, beyond the {positions} positions of {name!r}: set {setting} to at "
             f"most {positions}, or give a model whose config.json has more (raise rope_theta and max_position_embeddings)"
         )
 

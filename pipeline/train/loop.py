@@ -71,7 +71,8 @@ def train(
 ) -> Trained:
     """Train a model for one stage, on every rank.
 
-    Raises ConfigError where the checkpoint to resume from was written by another number of workers.
+    Raises ConfigError where the checkpoint to resume from was written by another number of workers, and where the
+    training diverges.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     optimization: Optimization = getattr(settings, stage)
@@ -109,6 +110,11 @@ def train(
             target_tokens=target_tokens,
             seconds=time.monotonic() - started,
         )
+        if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+            raise ConfigError(
+                f"{stage} diverged: the loss is {record.loss} and the gradient norm {record.grad_norm} at step {step}: "
+                f"lower train.{stage}.learning_rate (now {optimization.learning_rate:g}) or train.max_grad_norm"
+            )
         steps.append(record)
         caller.stepped(record)
         done = len(steps)

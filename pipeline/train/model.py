@@ -2,7 +2,7 @@
 
 In: `train.model` (a folder at any URI, a hub name, a `.gguf` file, `package://name/file.gguf`).
 Out: tokenizers and models in memory, and exported folders that end with a marker: a folder without it
-is half-written. Where exported models lie is left to `storage.model_place`.
+is half-written. Where exported models lie is left to `stage.model_place`.
 """
 
 import importlib.util
@@ -25,6 +25,8 @@ from pipeline.train.marker import Made
 
 MEND = "give train.model a Hugging Face model folder, a hub name, a .gguf file or package://name/file.gguf"
 
+WEIGHTS = (".safetensors", ".bin")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -43,8 +45,8 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / "longthought" / "models"
 
 
-def find(name: str, endpoint: str | None = None) -> Source:
-    """The model that the config names, fetched to this node where it is remote.
+def find(name: str, endpoint: str | None = None, *, weights: bool = True) -> Source:
+    """The model that the config names, fetched to this node where it is remote; with or without its weights.
 
     Raises DataError where there is no model.
     """
@@ -56,7 +58,7 @@ def find(name: str, endpoint: str | None = None) -> Source:
         file = _local_file(place)
         return Source(name, str(file.parent), file.name)
     if not place.is_local or place.exists():
-        return Source(name, str(_folder(place)))
+        return Source(name, str(_folder(place, weights)))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         return Source(name, name)
     raise DataError(f"train.model is {name!r}, which does not exist: {MEND}")
@@ -85,13 +87,20 @@ def _local_file(place: Place) -> Path:
     return copy
 
 
-def _folder(place: Place) -> Path:
-    names = {file.name for file in place.files()}
+def _folder(place: Place, weights: bool) -> Path:
+    files = place.files()
+    names = {file.name for file in files}
     if "config.json" not in names:
         raise DataError(f"train.model is {place.uri!r}, which holds no config.json, so it is no model folder: {MEND}")
-    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+    if not any(name.endswith(WEIGHTS) for name in names):
         raise DataError(f"train.model is {place.uri!r}, which holds no weights (*.safetensors): {MEND}")
-    return storage.fetch(place, cache_folder())
+    if weights or place.is_local:
+        return storage.fetch(place, cache_folder())
+    light = cache_folder() / f"light-{records.digest(place.uri)}"
+    for file in files:
+        if not file.name.endswith(WEIGHTS):
+            (Place(str(light)) / file.name).write(file.read())
+    return light
 
 
 def load_tokenizer(source: Source) -> Any:

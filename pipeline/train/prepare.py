@@ -7,13 +7,15 @@ Refuses what could only fail later: too long sequences, unfit templates, empty t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from pipeline.config import Optimization, Train
+from pipeline.config import Config, Optimization, Train
 from pipeline.errors import DataError
 from pipeline.records import Example, PackedRow, Rejected, RejectReason, TrainStage, digest, to_json
-from pipeline.storage import Place, StageFolder, read_rows, write_rows
+from pipeline.stage import StageFolder
+from pipeline.storage import Place, read_rows, write_rows
 from pipeline.train import data, marker, model
 
 EXAMPLES_OF: dict[TrainStage, str] = {"stage1": "reformat", "stage2": "verify"}
@@ -30,13 +32,30 @@ class Prepared:
     steps: dict[TrainStage, int]
 
 
+def check(config: Config) -> None:
+    """Refuse a base model that cannot be trained or served so, by its tokenizer and shape alone: before anything is paid.
+
+    Raises DataError or ConfigError.
+    """
+    settings, serve = config.train, config.serve
+    source = model.find(settings.model, config.storage.endpoint, weights=False)
+    shape = _checked(source, settings)[1]
+    data.check_positions("serve.max_model_len", serve.max_model_len, shape, settings.model)
+
+
+def _checked(source: model.Source, settings: Train) -> tuple[Any, Any]:
+    """The tokenizer and the config of a model that can be trained."""
+    tokenizer, shape = model.load_tokenizer(source), model.load_config(source)
+    data.check_positions("train.max_length", settings.max_length, shape, settings.model)
+    data.check_template(tokenizer, shape.vocab_size, settings.model)
+    return tokenizer, shape
+
+
 def prepare(settings: Train, root: Place) -> Prepared:
     """Write the base model and the packed tables. Deterministic: a repetition writes the same."""
     folder = StageFolder(root, "train").place
     source = _base(settings, folder / "models" / "base", root.endpoint)
-    tokenizer, shape = model.load_tokenizer(source), model.load_config(source)
-    data.check_positions(settings.max_length, shape, settings.model)
-    data.check_template(tokenizer, shape.vocab_size, settings.model)
+    tokenizer, _ = _checked(source, settings)
 
     count, rejected, tables, steps = 0, [], {}, {}
     for stage, made_by in EXAMPLES_OF.items():

@@ -171,6 +171,7 @@ async def test_a_key_that_a_server_repeats_is_hidden_wherever_it_stands(
         (answers("4", reasoning_content="deep"), "ok", "4", "deep"),
         (answers("4", reasoning="open"), "ok", "4", "open"),
         (answers("<think>\ninline\n</think>\n\n4"), "ok", "4", "inline"),
+        (answers("opened in the prompt\n</think>\n4"), "ok", "4", "opened in the prompt"),
         (answers("<think>never closed", finish="length"), "truncated", "", "never closed"),
         (answers("4 <think> is a tag </think>"), "ok", "4 <think> is a tag </think>", None),
         (answers(None), "ok", "", None),

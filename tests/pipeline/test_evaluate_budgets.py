@@ -12,7 +12,7 @@ from servers import endpoint, running
 from pipeline import chat, prompts
 from pipeline.config import Benchmark, Config, Evaluate
 from pipeline.errors import EndpointError
-from pipeline.evaluate.budgets import ForcedAnswerError, Reading, readings, scores
+from pipeline.evaluate.budgets import Reading, UnreadableError, readings, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, problem_id
@@ -173,7 +173,7 @@ async def test_where_no_token_ids_come_only_the_natural_curve_is_read(tmp_path: 
 
 
 async def test_a_forced_request_that_fails_is_no_wrong_answer(tmp_path: Path) -> None:
-    with pytest.raises(ForcedAnswerError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
+    with pytest.raises(UnreadableError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
         await read(Student("think and think", forced=""), tmp_path, 5, 40)
 
 
@@ -189,7 +189,7 @@ async def test_an_endpoint_that_tokenizes_nothing_says_so(tmp_path: Path) -> Non
     ):
         generation = await generate(Question("student", "b", 0, PROBLEM), client, segment)
         student.status = 400
-        with pytest.raises(EndpointError, match=r"does not tell token ids: is it a vLLM server\?"):
+        with pytest.raises(EndpointError, match=r"does not tell token ids \(HTTP 400: no"):
             await readings(generation, settings(5), client, segment)
 
 

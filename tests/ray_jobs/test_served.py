@@ -12,7 +12,8 @@ from local_servers import free_port
 
 from pipeline.config import Config
 from pipeline.records import Generation, Score
-from pipeline.storage import Place, StageFolder, StageRun, read_rows, root_of
+from pipeline.stage import StageFolder, StageRun, root_of
+from pipeline.storage import Place, read_rows
 from pipeline.train import marker, model
 from ray_jobs import cli
 
@@ -39,7 +40,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     serve.run(config)
     yield config, settings
-    serve.stop()
+    serve.stop(config)
 
 
 def place_base_model(config: Config) -> None:

@@ -14,7 +14,8 @@ import small
 from local_servers import Teacher
 
 from pipeline.records import Example, Problem, Rejected, Trace
-from pipeline.storage import Manifest, StageFolder, read_rows, root_of
+from pipeline.stage import Manifest, StageFolder, root_of
+from pipeline.storage import read_rows
 from ray_jobs import cli
 
 pytestmark = pytest.mark.ray

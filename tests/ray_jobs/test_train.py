@@ -19,7 +19,8 @@ from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Example, Message, PackedRow, Rejected, Step
-from pipeline.storage import Manifest, StageFolder, StageRun, model_place, read_rows, root_of, write_rows
+from pipeline.stage import Manifest, StageFolder, StageRun, model_place, root_of
+from pipeline.storage import read_rows, write_rows
 from pipeline.train import marker
 
 pytestmark = [pytest.mark.ray, pytest.mark.train]

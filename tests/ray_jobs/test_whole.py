@@ -19,7 +19,8 @@ from local_servers import Teacher
 from pipeline.config import STAGES
 from pipeline.records import Score, Step
 from pipeline.responses import read_segment
-from pipeline.storage import Manifest, Place, StageFolder, read_rows
+from pipeline.stage import Manifest, StageFolder
+from pipeline.storage import Place, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.timeout(3600)]
 

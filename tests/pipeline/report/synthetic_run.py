@@ -15,7 +15,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.records import Generation, Rejected, Score, Step
-from pipeline.storage import StageRun
+from pipeline.stage import StageRun
 
 BUDGETS = (32, 64, 128, 256)
 SKILL = {"base": 0.06, "stage1": 0.5, "stage2": 0.68}

@@ -17,7 +17,7 @@ import synthetic_run as made
 from test_report_page import hostile_run
 
 from pipeline.config import Config
-from pipeline.storage import StageFolder, root_of
+from pipeline.stage import StageFolder, root_of
 from ray_jobs import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

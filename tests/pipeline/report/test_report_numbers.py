@@ -14,7 +14,7 @@ from pipeline.records import Generation, Score
 from pipeline.report import render
 from pipeline.report.results import Comparison, Point, Results
 from pipeline.report.text import WIDTH, results_table
-from pipeline.storage import StageFolder, root_of
+from pipeline.stage import StageFolder, root_of
 from ray_jobs import report
 
 

@@ -9,7 +9,7 @@ import synthetic_run as made
 from pipeline.config import Config
 from pipeline.records import Step
 from pipeline.report import curves
-from pipeline.storage import StageFolder, root_of
+from pipeline.stage import StageFolder, root_of
 from ray_jobs import report
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=2"><!-- {{ 7*7 }} | `x` "\''
@@ -80,23 +80,6 @@ def test_the_page_says_what_was_rejected_and_why(demo: Config) -> None:
     ):
         assert text in page
     assert re.search(r"<b>940</b> in .*<b>770</b> out, <b>170</b> rejected", page)
-
-
-def test_the_page_and_the_files_hold_no_secret(tmp_path: Path) -> None:
-    config = made.config(tmp_path)
-    endpoint = {"model": "m", "base_url": "https://user:pa55word@host/v1?api-key=s3cret", "sampling": {"max_tokens": 9}}
-    tree = config.model_dump()
-    tree["evaluate"]["endpoint"] = endpoint
-    tree["evaluate"]["benchmarks"][0]["path"] = "https://user:pa55word@host/v1/b.jsonl?X-Signature=s3cret"
-    config = Config.model_validate(tree)
-    row = made.generation("m", "arithmetic", 1, "…")
-    made.write_evaluation(config, [row], [made.score(row, 256, "correct", 9)])
-    report.run(config)
-    for name in ("index.html", "report.md", "report.json"):
-        text = written(config, name)
-        assert not re.search("pa55word|s3cret", text)
-        assert "host/v1" in text
-    assert "VLLM_CPU_KVCACHE_SPACE" in written(config, "report.json")
 
 
 def test_long_training_is_thinned_and_keeps_its_means() -> None:

@@ -78,7 +78,7 @@ def test_an_example_without_an_assistant_turn_is_refused(tokenizer):
 
 def test_a_sequence_beyond_the_models_positions_is_refused_naming_the_fix():
     with pytest.raises(ConfigError, match=r"beyond the 512 positions of 'm': set train\.max_length to at most 512"):
-        data.check_positions(513, tiny.model().config, "m")
+        data.check_positions("train.max_length", 513, tiny.model().config, "m")
 
 
 def test_packing_keeps_every_token_once_and_fills_rows(tokenizer):
