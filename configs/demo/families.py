@@ -1,4 +1,4 @@
-"""Four families of problems that a 135M model can learn, with the words to explain their solutions in.
+"""Three families of problems that a 135M model can learn, with the words to explain their solutions in.
 
 In: the numbers that reasoning-gym drew for a problem (its metadata).
 Out: a `Task`, and from a task the short solution (`rewrite`) and the long thought (`think`) of a model.
@@ -38,17 +38,10 @@ class Sheet:
     lines: list[Line] = field(default_factory=list)
 
     def do(self, left: int, op: str, right: int) -> int:
-        """Calculate; the long form adds and subtracts in tens and ones."""
-        exact = {"+": left + right, "-": left - right, "×": left * right, "/": left // max(right, 1)}[op]
-        value = self._slipped(exact)
-        head, tens, ones = f"{left} {op} {right} =", right // 10 * 10, right % 10
-        long = f"{head} {value}"
-        if op in "+-" and tens and ones:
-            middle = left + tens if op == "+" else left - tens
-            long = f"{left} {op} {tens} = {middle}, then {middle} {op} {ones} = {value}"
-        back = "-" if op == "+" else "+"
-        undo = f"{right} × {value} = {left}" if op == "/" else f"{value} {back} {right} = {left}"
-        self.lines.append(Line(head, value, long, undo))
+        """Add or take away."""
+        value = self._slipped(left + right if op == "+" else left - right)
+        head, back = f"{left} {op} {right} =", "-" if op == "+" else "+"
+        self.lines.append(Line(head, value, f"{head} {value}", f"{value} {back} {right} = {left}"))
         return value
 
     def tally(self, so_far: int, says: str, hit: bool) -> int:
@@ -82,19 +75,32 @@ class Task:
 
 def chain_sum(meta: Meta, rng: random.Random) -> Task | None:
     """Single digits added from left to right, none of the totals above 20."""
+    return _chain("chain_sum", meta, rng) if "-" not in meta["expression"] else None
+
+
+def plus_minus(meta: Meta, rng: random.Random) -> Task | None:
+    """Single digits added and taken away from left to right, all totals from 1 to 20."""
+    return _chain("plus_minus", meta, rng) if "-" in meta["expression"] else None
+
+
+def _chain(family: str, meta: Meta, rng: random.Random) -> Task | None:
     text: str = meta["expression"]
     ask = rng.choice(["Work out {}.", "What is {}?", "Compute {}.", "Find the value of {}."])
-    terms = [int(term) for term in text.split(" + ")] if "-" not in text else []
-    if len(terms) < 3 or 0 in terms or sum(terms) > 20:
-        return None
+    first, *rest = text.split(" ")
+    operations = [(sign, int(term)) for sign, term in zip(rest[::2], rest[1::2], strict=True)]
 
     def solve(sheet: Sheet) -> int:
-        total = terms[0]
-        for term in terms[1:]:
-            total = sheet.do(total, "+", term)
+        total = int(first)
+        for sign, term in operations:
+            total = sheet.do(total, sign, term)
         return total
 
-    return Task("chain_sum", ask.format(text), solve, undo_from(0), "go from left to right", text, sum(terms))
+    sheet = Sheet()
+    answer = solve(sheet)
+    totals = [int(first), *(line.value for line in sheet.lines)]
+    if len(operations) < 2 or 0 in (term for _, term in operations) or not all(0 < total <= 20 for total in totals):
+        return None
+    return Task(family, ask.format(text), solve, undo_from(0), "go from left to right", text, answer)
 
 
 def comparing(meta: Meta, rng: random.Random) -> Task | None:
@@ -110,37 +116,6 @@ def comparing(meta: Meta, rng: random.Random) -> Task | None:
         return (n > bound) == (sign == ">"), f"{n} {'>' if n > bound else '<'} {bound}"
 
     return walk("comparing", problem, numbers, judge, f"compare each number with {bound}", f"how many are {word}")
-
-
-def parity(meta: Meta, rng: random.Random) -> Task | None:
-    """How many numbers of a list are even (or odd)."""
-    numbers = [int(n) for n in meta["original_numbers"]]
-    word = "even" if "larger" in meta["operation"] else "odd"
-    ask = rng.choice(["How many of {} and {} are {}?", "Count the {2} numbers among {0} and {1}."])
-    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], word)
-
-    def judge(n: int) -> tuple[bool, str]:
-        return (n % 2 == 0) == (word == "even"), f"{n} is {'odd' if n % 2 else 'even'}"
-
-    return walk("parity", problem, numbers, judge, "look at the last digit of each number", f"how many are {word}")
-
-
-def tens(meta: Meta, rng: random.Random) -> Task | None:
-    """How many numbers of a list reach a multiple of ten."""
-    numbers, bound = [int(n) for n in meta["original_numbers"]], round(float(meta["filter_value"]), -1)
-    ask = rng.choice(
-        ["How many of {} and {} are {} or more?", "Which of {} and {} are at least {}? Give their number."]
-    )
-    if not 20 <= bound <= 90:
-        return None
-    problem = ask.format(", ".join(map(str, numbers[:-1])), numbers[-1], int(bound))
-
-    def judge(n: int) -> tuple[bool, str]:
-        return n >= bound, f"{n} has {n // 10} tens"
-
-    return walk(
-        "tens", problem, numbers, judge, f"look at the tens, {int(bound) // 10} are needed", "those that reach it"
-    )
 
 
 def walk(
@@ -172,12 +147,15 @@ def split_of(size: int, what: str) -> Callable[[Sheet], str]:
 
 
 Builder = Callable[[Meta, random.Random], Task | None]
-_LISTS = {"min_numbers": 4, "max_numbers": 6, "min_decimals": 0, "max_decimals": 0}
+_CHAINS = {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 1}
 FAMILIES: dict[str, tuple[Builder, str, dict[str, Any]]] = {
-    "chain_sum": (chain_sum, "chain_sum", {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 1}),
-    "comparing": (comparing, "number_filtering", {**_LISTS, "min_value": 1, "max_value": 9}),
-    "parity": (parity, "number_filtering", {**_LISTS, "min_value": 10, "max_value": 99}),
-    "tens": (tens, "number_filtering", {**_LISTS, "min_value": 10, "max_value": 99}),
+    "chain_sum": (chain_sum, "chain_sum", _CHAINS),
+    "plus_minus": (plus_minus, "chain_sum", _CHAINS),
+    "comparing": (
+        comparing,
+        "number_filtering",
+        {"min_numbers": 4, "max_numbers": 6, "min_decimals": 0, "max_decimals": 0, "min_value": 1, "max_value": 9},
+    ),
 }
 """Of each family: its builder, and the reasoning-gym dataset (with settings) that draws its numbers."""
 

@@ -23,9 +23,9 @@ from families import FAMILIES, Line, Sheet, Task, rewrite, think
 
 SEED = 2411_16489
 HERE = Path(__file__).parent
-TRAIN_PER_FAMILY = 48
-HELDOUT_PER_FAMILY = 40
-SPARE_PER_FAMILY = 3  # these lose their answers
+TRAIN_PER_FAMILY = 64
+HELDOUT_PER_FAMILY = 52
+SPARE_PER_FAMILY = 4  # these lose their answers
 TEACHER_SAMPLES = 3
 
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ def tasks(family: str, count: int, rng: random.Random) -> list[Task]:
     builder, dataset, settings = FAMILIES[family]
     found: dict[frozenset[Line], Task] = {}
     seed = SEED + list(FAMILIES).index(family)
-    for item in reasoning_gym.create_dataset(dataset, size=count * 60, seed=seed, **settings):
+    for item in reasoning_gym.create_dataset(dataset, size=count * 120, seed=seed, **settings):
         task = builder(item["metadata"], rng)
         if task:
             sheet = Sheet()
@@ -140,7 +140,7 @@ def slipping_sheet(task: Task, rng: random.Random) -> Sheet:
     """A sheet that gets one line of this task wrong."""
     plain = Sheet()
     task.solve(plain)
-    while True:  # a slip before a division can vanish in it
+    while True:  # a slip below zero vanishes
         sheet = Sheet(rng.randrange(len(plain.lines)), rng.choice([-2, -1, 1, 2]))
         if task.solve(Sheet(sheet.slip_at, sheet.slip_by)) != task.answer:
             return sheet
