@@ -136,6 +136,8 @@ class StageRun:
     def finish(self, *, rows_in: int, rows_out: int, tables: Mapping[str, int], **figures: Any) -> Manifest:
         """Check that no row vanished, then write the manifest."""
         dropped = self.rejected.total()
+        if self.folder.table("rejected").exists():
+            tables = {**tables, "rejected": dropped}
         if rows_in != rows_out + dropped:
             raise InvariantError(f"{self.stage}: {rows_in} rows in, but {rows_out} out and {dropped} rejected")
         manifest = Manifest(
@@ -146,7 +148,7 @@ class StageRun:
             rows_in=rows_in,
             rows_out=rows_out,
             rejected=dict(sorted(self.rejected.items())),
-            tables={**tables, "rejected": dropped},
+            tables=dict(tables),
             started=self._started,
             seconds=round(time.time() - self._started, 1),
             git_revision=git_revision(),

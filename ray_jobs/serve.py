@@ -60,7 +60,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     name = app_name(config, models)
     if _answers(config, name):
         return
-    stop(config)  # first: the run's other models may hold the GPUs that these need
+    _take_down(config)  # first: the run's other models may hold the GPUs that these need
     settings = config.serve
     count = len(models) * settings.replicas
     cluster.require(
@@ -91,14 +91,16 @@ def start(config: Config, models: tuple[str, ...]) -> None:
 
 def stop(config: Config) -> None:
     """Take down what is served of this run, if anything; Ray Serve with it, where it then serves nothing."""
-    if not ray.is_initialized():
-        return
-    apps = set(serve.status().applications)
-    own = {name for name in apps if name.startswith(app_prefix(config))}
+    if ray.is_initialized() and _take_down(config) and not serve.status().applications:
+        serve.shutdown()
+
+
+def _take_down(config: Config) -> list[str]:
+    """End the run's own applications; returns their names."""
+    own = [name for name in serve.status().applications if name.startswith(app_prefix(config))]
     for name in own:
         serve.delete(name)
-    if own and own == apps:
-        serve.shutdown()
+    return own
 
 
 def keep_up(config: Config) -> None:

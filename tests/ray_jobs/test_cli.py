@@ -64,6 +64,18 @@ def test_a_stage_before_its_input_says_which_to_run(mistake, settings):
     assert "run `longthought curate` first" in mistake(*small.arguments("distill", settings))
 
 
+def test_a_model_that_is_none_is_refused_before_any_stage_runs(mistake, settings, sums):
+    line = mistake(*small.arguments("run", [*settings, f"train.model={sums}"]))
+    assert str(sums) in line and "no config.json" in line
+    assert not (sums / "run").exists()
+
+
+def test_a_root_that_ray_would_delete_is_refused(mistake, settings):
+    root = "/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1/runs/demo"
+    line = mistake(*small.arguments("curate", [*settings, f"storage.root={root}"]))
+    assert "storage.root" in line and "s3://" in line and not Path(root).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -73,6 +85,7 @@ def test_a_stage_before_its_input_says_which_to_run(mistake, settings):
         (["teacher", "--replay", "TRACES", "--fault", "429"], "NAME=SHARE"),
         (["teacher", "--replay", "TRACES", "--fault", "flood=1"], "unknown fault 'flood'"),
         (["teacher", "--replay", "TRACES", "--require-key-env", "UNSET_KEY"], "UNSET_KEY is not set"),
+        (["teacher", "--replay", "TRACES", "--log", "no/such/folder/log"], "cannot be written"),
     ],
 )
 def test_mistakes_of_the_other_commands(mistake, sums, arguments, said):

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "pipeline" / "train"))
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, ResourceError
 from pipeline.records import Example, Message, PackedRow, Rejected, Step
 from pipeline.stage import Manifest, StageFolder, StageRun, model_place, root_of
 from pipeline.storage import read_rows, write_rows
@@ -182,6 +182,14 @@ def test_the_users_mistakes_reach_the_driver(cluster, model_folder, tmp_path):
     config = prepare(tmp_path / "none", str(tmp_path))
     with pytest.raises(DataError, match=r"holds no config\.json"):
         train(config)
+
+
+def test_gpus_the_cluster_lacks_are_said_in_time(cluster, model_folder, tmp_path):
+    config = prepare(tmp_path, model_folder, worker_gpus=1)
+    started = time.monotonic()
+    with pytest.raises(ResourceError, match=r"train needs 2 workers of 0.5 CPU and 1 GPU, .* 0 GPU"):
+        train(config)
+    assert time.monotonic() - started < 60
 
 
 def test_a_half_written_model_does_not_look_complete(model_folder, tmp_path):

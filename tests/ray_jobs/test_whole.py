@@ -10,8 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
+import pandas
+import pyarrow.parquet
 import pytest
 import small
 from local_servers import Teacher
@@ -21,6 +25,7 @@ from pipeline.records import Score, Step
 from pipeline.responses import read_segment
 from pipeline.stage import Manifest, StageFolder
 from pipeline.storage import Place, read_rows
+from ray_jobs import cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.timeout(3600)]
 
@@ -49,7 +54,9 @@ def accuracy(root: Place, model: str, convention: str) -> float:
     return sum(at_largest) / len(at_largest)
 
 
-def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evaluate(tmp_path: Path) -> None:
+def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evaluate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = Place(str(tmp_path / "run"))
     teacher = Teacher(small.REPO / "configs/demo/traces.jsonl", "--latency", "0.3")
     settings = [f"storage.root={root.uri}", f"teacher.base_url={teacher.url}", "teacher.max_in_flight=8"]
@@ -87,6 +94,25 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
         base, first, second = (accuracy(root, model, convention) for model in ("base", "stage1", "stage2"))
         assert second - base >= 0.30
         assert second >= first
+    for stage, name, count in tables_shown(root, capsys):
+        files = f"{StageFolder(root, stage).table(name).path}/*.parquet"
+        assert len(pandas.read_parquet(Path(files).parent)) == count, name
+        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
+        assert len(loaded) == count, name
+
+
+def tables_shown(root: Place, capsys: pytest.CaptureFixture[str], *options: str) -> Iterator[tuple[str, str, int]]:
+    """Every table of every stage with its number of rows, after `longthought show` printed one of them."""
+    for stage, made in manifests(root).items():
+        for name, count in made.tables.items():
+            capsys.readouterr()
+            cli.main(["show", root.uri, stage, name, "--n", "1", *options])
+            printed = capsys.readouterr().out
+            columns = pyarrow.parquet.read_schema(
+                StageFolder(root, stage).table(name).files(".parquet")[0].path, filesystem=root.filesystem
+            ).names
+            assert all(column in printed for column in columns) if count else "no row" in printed, name
+            yield stage, name, count
 
 
 def wait_for(shown: str, count: int, log: Path, driver: subprocess.Popen[bytes]) -> None:
@@ -101,7 +127,9 @@ def wait_for(shown: str, count: int, log: Path, driver: subprocess.Popen[bytes])
         time.sleep(0.5)
 
 
-def test_the_demo_runs_as_a_submitted_job_with_everything_in_object_storage(s3: str, tmp_path: Path) -> None:
+def test_the_demo_runs_as_a_submitted_job_with_everything_in_object_storage(
+    s3: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     bin_folder = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -130,6 +158,7 @@ def test_the_demo_runs_as_a_submitted_job_with_everything_in_object_storage(s3: 
         end_own_cluster()
     made = manifests(Place("s3://bucket/submitted", s3))
     assert list(made) == list(STAGES)
+    assert len(list(tables_shown(Place("s3://bucket/submitted", s3), capsys, "--endpoint", s3))) > 10
 
 
 def end_own_cluster() -> None:
