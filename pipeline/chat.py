@@ -123,16 +123,19 @@ def to_trace(
 class ChatClient:
     """Asks one endpoint, at most `max_in_flight` requests at a time. Use as an async context manager.
 
-    `counts` has `requests` (sent), `stored` (answered by the store), `retries`, and each kind of failure.
+    `counts` has `requests` (sent), `stored` (answered by the store), `retries`, each kind of failure, and of all answers,
+    new and stored, the `prompt_tokens` and `tokens` (of the answers); `usd` is what they cost.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.counts: Counter[str] = Counter()
+        self.usd = 0.0
         self._key = _key(endpoint)
         self._places = asyncio.Semaphore(endpoint.max_in_flight)
         self._unreachable_since: float | None = None
-        self._tokens: dict[str, list[int]] = {}
+        self._tokens: dict[str, asyncio.Task[list[int]]] = {}
+        self._ended: EndpointError | None = None
 
     async def __aenter__(self) -> "ChatClient":
         self._session = aiohttp.ClientSession(
@@ -157,28 +160,44 @@ class ChatClient:
         stored = segment.get(request.request_id) if segment else None
         if stored is not None:
             self.counts["stored"] += 1
+            self._count(stored)
             return Outcome(stored, stored=True)
         async with self._places:
-            outcome = await self._ask(request)
-        if segment and outcome.reply:
-            await segment.put(outcome.reply)
+            if self._ended:  # what ends the run is not asked for again by every request that waited
+                raise self._ended
+            try:
+                outcome = await self._ask(request)
+            except EndpointError as error:
+                self._ended = error
+                raise
+        if outcome.reply:
+            if segment:
+                await segment.put(outcome.reply)
+            self._count(outcome.reply)
         return outcome
+
+    def _count(self, reply: Reply) -> None:
+        self.counts.update(prompt_tokens=reply.prompt_tokens, tokens=reply.completion_tokens)
+        self.usd += cost_usd(reply, self.endpoint.price)
 
     async def tokenize(self, text: str, segment: Segment) -> list[int]:
         """The token ids of a text without special tokens, by the one way that every front of vLLM passes through.
 
         Raises EndpointError where the endpoint does not tell token ids.
         """
-        if text not in self._tokens:
-            request = completion_request(
-                self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
-            )
-            outcome = await self.buy(request, segment)
-            if outcome.reply is None or not outcome.reply.prompt_token_ids:
-                why = outcome.error or "no prompt_token_ids in its answer: is it a vLLM server?"
-                raise EndpointError(f"{self.endpoint.base_url} does not tell token ids ({why})")
-            self._tokens[text] = outcome.reply.prompt_token_ids
-        return self._tokens[text]
+        if text not in self._tokens:  # asked once, however many want it at the same time
+            self._tokens[text] = asyncio.create_task(self._tokenize(text, segment))
+        return await self._tokens[text]
+
+    async def _tokenize(self, text: str, segment: Segment) -> list[int]:
+        request = completion_request(
+            self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
+        )
+        outcome = await self.buy(request, segment)
+        if outcome.reply is None or not outcome.reply.prompt_token_ids:
+            why = outcome.error or "no prompt_token_ids in its answer: is it a vLLM server?"
+            raise EndpointError(f"{self.endpoint.base_url} does not tell token ids ({why})")
+        return outcome.reply.prompt_token_ids
 
     async def _ask(self, request: Request) -> Outcome:
         failures: Counter[str] = Counter()

@@ -101,7 +101,7 @@ class Endpoint(Section):
     model: str
     """Name of the model in requests."""
     base_url: RuntimeStr = "https://api.openai.com/v1"
-    api_key_env: Annotated[str | None, RUNTIME] = "OPENAI_API_KEY"
+    api_key_env: Annotated[str | None, Field(pattern="^[A-Z_][A-Z0-9_]*$"), RUNTIME] = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key, which never stands in a config. Null: no key."""
     replay: Annotated[str | None, RUNTIME] = None
     """A file of recorded traces. Where set, the job serves them itself at `base_url` (which must be a
@@ -261,7 +261,7 @@ class Serve(Section):
     """Longest prompt and answer together, in tokens."""
     dtype: str = "bfloat16"
     host: RuntimeStr = "127.0.0.1"
-    port: RuntimePositive = 8000
+    port: Annotated[int, Field(gt=0, lt=65536), RUNTIME] = 8000
     replicas: RuntimePositive = 1
     """Replicas of each model."""
     replica_cpus: RuntimeCpus = 1
@@ -269,10 +269,19 @@ class Serve(Section):
     """GPUs of a replica: the tensor parallel size."""
     ready_timeout_s: RuntimeSeconds = 1800
     """Longest wait for a model to answer after its start."""
-    engine: Annotated[dict[str, Any], RUNTIME] = {}
-    """Further vLLM engine arguments, such as `max_num_seqs`."""
+    engine: dict[str, Any] = {}
+    """Further vLLM engine arguments, such as `max_num_seqs`. They may decide answers (`quantization`), so they count
+    as settings that an evaluation was made with."""
     env: Annotated[dict[str, str], RUNTIME] = {}
     """Environment variables of the replicas. No secrets: what a config says is stored and published."""
+
+    @model_validator(mode="after")
+    def _answers_come_whole(self) -> "Serve":
+        if "reasoning_parser" in self.engine:
+            raise ValueError(
+                "engine holds 'reasoning_parser', but evaluation cuts the whole text, thought and all: remove it"
+            )
+        return self
 
 
 class Benchmark(Section):
@@ -439,6 +448,10 @@ def _apply(override: str, tree: dict[str, Any]) -> None:
         raise ConfigError(f"--set {key}: the value {text!r} is no valid YAML: quote it") from None
 
 
+UNREPEATED = {"api_key_env", "env", "engine", "extra"}
+"""Where a user may have put a secret by mistake: what stands there is not repeated in a message."""
+
+
 def _explain(error: ValidationError) -> str:
     """The first mistake of a config, in one line."""
     errors = error.errors()
@@ -455,6 +468,8 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"config section {key or 'top level'!r}: {message}"
+    if not UNREPEATED.isdisjoint(first["loc"]):
+        return f"config key {key!r}: {message[0].lower() + message[1:]} (its value is not repeated here: it may be a secret)"
     return f"config key {key!r} is {first['input']!r}: {message[0].lower() + message[1:]}"
 
 

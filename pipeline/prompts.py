@@ -65,10 +65,10 @@ def split_thought(text: str) -> tuple[str | None, str]:
     """
     body = text.lstrip()
     opened = body.startswith("<think>")
-    thought, closed, answer = body.removeprefix("<think>").rpartition("</think>")
-    if closed and (opened or "<think>" not in thought):
-        return thought.strip(), answer.strip()
-    return (answer.strip(), "") if opened else (None, text)
+    thought, _, answer = (part.strip() for part in body.removeprefix("<think>").partition("</think>"))
+    if opened or (answer and "<think>" not in thought):
+        return thought, answer
+    return None, text
 
 
 def forced_answer(text: str) -> str:

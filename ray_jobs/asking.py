@@ -1,18 +1,18 @@
 """What the actors that ask models have in common: a client, a grader, a segment of the store for each batch."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from pipeline.chat import ChatClient, preflight
 from pipeline.config import Config, Distill, Endpoint, Reformat
-from pipeline.records import Trace
 from pipeline.responses import Segment
 from pipeline.storage import Place
 from ray_jobs import cluster
 from ray_jobs.progress import Progress, Reporter
+
+COUNTED = ("requests", "stored", "retries", "prompt_tokens", "tokens")
 
 BATCH_ROWS = 128
 """Rows an actor asks about at once (Ray Data keeps several batches under way in an actor)."""
@@ -25,7 +25,7 @@ class Asker:
         self._responses, self._reporter = responses, reporter
         self._client = ChatClient(endpoint)
         self._batches = 0
-        self._reported: Counter[str] = Counter()
+        self._reported: dict[str, float] = {}
 
     @asynccontextmanager
     async def batch(self, keys: Sequence[str]) -> AsyncIterator[tuple[ChatClient, Segment]]:
@@ -43,16 +43,12 @@ class Asker:
                 await self._client.__aexit__()
             await self._reporter.settle()
 
-    def report(self, bought: Iterable[Trace] = (), **figures: float) -> None:
-        """A row is done: tell the driver, with what its traces cost and what the client counted since."""
-        counts = Counter(self._client.counts)
-        for name in ("requests", "stored", "retries"):
-            figures[name] = counts[name] - self._reported[name]
-        self._reported = counts
-        for trace in bought:
-            figures["tokens"] = figures.get("tokens", 0) + trace.completion_tokens
-            figures["usd"] = figures.get("usd", 0) + trace.cost_usd
-        self._reporter.add(done=1, **figures)
+    def report(self, **figures: float) -> None:
+        """A row is done: tell the driver, with what the client counted since the last one."""
+        counted = {**{name: self._client.counts[name] for name in COUNTED}, "usd": self._client.usd}
+        news = {name: count - self._reported.get(name, 0) for name, count in counted.items()}
+        self._reported = counted
+        self._reporter.add(done=1, **figures, **news)
 
 
 def open_for_asking(config: Config, stage: Literal["reformat", "distill"], endpoint: Endpoint) -> None:
@@ -70,3 +66,13 @@ def requests_made(progress: Progress) -> dict[str, int]:
     """Requests sent and replies taken from the store, as a manifest wants them."""
     figures = progress.figures()
     return {"requests": int(figures.get("requests", 0)), "stored_replies": int(figures.get("stored", 0))}
+
+
+def usage(progress: Progress) -> dict[str, float]:
+    """Tokens and dollars of all replies, new and stored, as a manifest wants them, where no table of traces has them."""
+    figures = progress.figures()
+    return {
+        "prompt_tokens": int(figures.get("prompt_tokens", 0)),
+        "completion_tokens": int(figures.get("tokens", 0)),
+        "cost_usd": round(float(figures.get("usd", 0)), 6),
+    }

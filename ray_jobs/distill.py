@@ -31,7 +31,7 @@ class DistillActor:
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> list[Trace]:
         traces = await sample(problem, self._config.distill, client, segment, self._grader)
-        self._asker.report(traces, traces=len(traces))
+        self._asker.report(traces=len(traces))
         return traces
 
 

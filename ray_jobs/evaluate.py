@@ -7,8 +7,8 @@ import pyarrow as pa
 import ray.data
 
 from pipeline import chat
-from pipeline.config import Config, Endpoint
-from pipeline.evaluate.budgets import UnreadableError, readings, scores
+from pipeline.config import Config, Endpoint, fingerprint
+from pipeline.evaluate.budgets import ForcedAnswerError, readings, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, Rejected, Score, digest, from_table, to_json, to_table
@@ -17,7 +17,7 @@ from pipeline.sources import files_of, read_benchmark
 from pipeline.stage import Manifest, StageRun
 from pipeline.storage import Place
 from ray_jobs import cluster, serve, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, requests_made
+from ray_jobs.asking import BATCH_ROWS, Asker, requests_made, usage
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -42,7 +42,7 @@ class EvaluateActor:
         questions = from_table(Question, batch)
         models = sorted({question.model for question in questions})
         groups = ([question for question in questions if question.model == model] for model in models)
-        answered = await asyncio.gather(*(self._group(group) for group in groups))
+        answered = await chat.all_of(self._group(group) for group in groups)
         return to_table(Evaluated, [row for rows in answered for row in rows])
 
     async def _group(self, questions: list[Question]) -> list[Evaluated]:
@@ -57,9 +57,9 @@ class EvaluateActor:
             try:
                 read = await readings(generation, self._settings, client, segment)
                 found = await scores(generation, read, self._settings.conventions, self._grader)
-            except UnreadableError as error:
+            except ForcedAnswerError as error:
                 generation = replace(generation, status="failed", error=str(error))
-        asker.report(tokens=generation.completion_tokens, failed=generation.status == "failed")
+        asker.report(failed=generation.status == "failed")
         return Evaluated(generation, found, _rejected(generation))
 
 
@@ -76,6 +76,8 @@ def run(config: Config) -> Manifest:
         for benchmark in config.evaluate.benchmarks
         for problem in read_benchmark(benchmark, endpoint)
     ]
+    if config.evaluate.endpoint:
+        asyncio.run(chat.preflight(config.evaluate.endpoint))
     cluster.connect()
     groups = _groups(config)
     total = len(problems) * config.evaluate.samples * sum(map(len, groups))
@@ -104,8 +106,8 @@ def run(config: Config) -> Manifest:
         rows_out=made["generations"] - stage.rejected.total(),
         tables=made,
         ray_actors=cluster.actors(),
-        completion_tokens=int(progress.figures().get("tokens", 0)),
         **requests_made(progress),
+        **usage(progress),
     )
 
 
@@ -124,8 +126,8 @@ def _ask(
     """Every problem to every one of these models, as a dataset of `Evaluated`."""
     settings = config.evaluate
     endpoints = {model: settings.endpoint or endpoint_of(config, model, serve.url(config)) for model in models}
-    # Answers of an earlier training, or in another precision, must not pass for this one's: each has its own store.
-    made = digest(stage.inputs.get("train"), config.serve.dtype)
+    # Answers of an earlier training, or of another way to serve it, must not pass for this one's: each has its own store.
+    made = digest(stage.inputs.get("train"), fingerprint(config, "serve"))
     responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{made}" for model in models}
     questions = [
         Question(model, benchmark, sample, problem)

@@ -31,7 +31,7 @@ class ReformatActor:
 
     async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> Rewriting:
         rewriting = await rewrite(problem, self._config.reformat, client, segment, self._grader)
-        self._asker.report(rewriting.traces, rejected=rewriting.rejected is not None)
+        self._asker.report(rejected=rewriting.rejected is not None)
         return rewriting
 
 

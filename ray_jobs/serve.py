@@ -5,10 +5,12 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Iterable
 
 import ray
 import yaml
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
@@ -25,6 +27,9 @@ from ray_jobs.progress import Progress
 from ray_jobs.teacher import DIRECTLY
 
 POLL_S = 2.0
+
+_started: set[str] = set()
+"""The applications that this process put up."""
 
 
 def run(config: Config) -> Manifest:
@@ -60,7 +65,8 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     name = app_name(config, models)
     if _answers(config, name):
         return
-    _take_down(config)  # first: the run's other models may hold the GPUs that these need
+    # First: the run's other models may hold the GPUs that these need.
+    _take_down([other for other in serve.status().applications if other.startswith(app_prefix(config))])
     settings = config.serve
     count = len(models) * settings.replicas
     cluster.require(
@@ -75,10 +81,12 @@ def start(config: Config, models: tuple[str, ...]) -> None:
         http_options={"host": settings.host, "port": settings.port},
         logging_config={"log_level": "WARNING"},
     )
+    _refuse_another_port(config)
     from ray.serve.llm import build_openai_app  # imports vLLM: only whoever serves pays for it
 
     app = build_openai_app(app_arguments(config, models))
     target = serve.RunTarget(app, name=name, route_prefix="/", logging_config={"log_level": "WARNING"})
+    _started.add(name)
     try:
         serve.run_many([target], wait_for_applications_running=False)
     except RayServeException as error:  # another run's models are at our address
@@ -89,18 +97,19 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     _wait_until_ready(config, name, models)
 
 
-def stop(config: Config) -> None:
-    """Take down what is served of this run, if anything; Ray Serve with it, where it then serves nothing."""
-    if ray.is_initialized() and _take_down(config) and not serve.status().applications:
+def stop() -> None:
+    """Take down what this process serves, if anything; Ray Serve with it, where it then serves nothing."""
+    if not (_started and ray.is_initialized()):
+        return
+    _take_down(_started & set(serve.status().applications))
+    if not serve.status().applications:
         serve.shutdown()
 
 
-def _take_down(config: Config) -> list[str]:
-    """End the run's own applications; returns their names."""
-    own = [name for name in serve.status().applications if name.startswith(app_prefix(config))]
-    for name in own:
+def _take_down(names: Iterable[str]) -> None:
+    for name in names:
         serve.delete(name)
-    return own
+    _started.difference_update(names)
 
 
 def keep_up(config: Config) -> None:
@@ -140,6 +149,16 @@ def _answers(config: Config, name: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _refuse_another_port(config: Config) -> None:
+    """Ray Serve listens where its first application asked it to, and takes no other port until it is shut down."""
+    options = _get_global_client().http_config
+    if options.port != config.serve.port:
+        raise ConfigError(
+            f"serve.port is {config.serve.port}, but Ray Serve runs on this cluster already and listens at {options.port}: "
+            f"set serve.port={options.port}, or end it (serve shutdown)"
+        )
 
 
 def _refuse_a_taken_port(config: Config) -> None:

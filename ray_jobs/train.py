@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -225,6 +226,13 @@ def _train(job: StageJob) -> None:
         seed=settings.seed,
     )
     first = torch.distributed.get_rank() == 0
+    if first:
+        workers, backend = torch.distributed.get_world_size(), torch.distributed.get_backend()
+        version = metadata.version("deepspeed")
+        print(
+            f"{job.stage}: {workers} workers over {backend}, DeepSpeed {version}, ZeRO-{settings.zero_stage}",
+            flush=True,
+        )
     checkpoint = get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
         trained = loop.train(

@@ -30,25 +30,21 @@ class Reading:
     forced: bool
 
 
-class UnreadableError(Exception):
-    """A generation that cannot be read at a budget: it has no score, and no wrong one either."""
+class ForcedAnswerError(Exception):
+    """The endpoint gave no forced answer: the generation has no score at this budget, and no wrong one either."""
 
 
 async def readings(generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> list[Reading]:
     """The generation at its natural length, and at every budget where the endpoint tells token ids.
 
-    Raises UnreadableError where the endpoint gives no forced answer, or tokens that do not spell the text.
+    Raises ForcedAnswerError where the endpoint fails.
     """
     truncated = generation.status == "truncated"
     largest = settings.budgets[-1]
     found = [Reading("natural", largest, generation.response, generation.completion_tokens, truncated, False)]
-    if not generation.tokens:
-        return found
-    if len(generation.token_ends) < len(generation.tokens):
-        raise UnreadableError(
-            "the tokens that the endpoint tells do not spell the answer: it cannot be cut at a budget"
-        )
-    return found + [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
+    if generation.tokens:
+        found += [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
+    return found
 
 
 async def _at(budget: int, generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> Reading:
@@ -56,7 +52,7 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     if tokens <= budget and generation.status != "truncated":
         return Reading("budget_forced", budget, generation.response, tokens, False, False)
     cut = generation.tokens[:budget]
-    text = generation.response if tokens <= budget else generation.response[: generation.token_ends[budget - 1]]
+    text = generation.response if tokens <= budget else _text_of(generation, budget)
     if final_answer(text, cut=True) is not None:
         return Reading("budget_forced", budget, text, len(cut), True, False)
     forced = prompts.forced_answer(text)
@@ -72,9 +68,14 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     )
     outcome = await client.buy(request, segment)
     if outcome.reply is None:
-        raise UnreadableError(f"no forced answer at {budget} tokens: {outcome.error}")
+        raise ForcedAnswerError(f"no forced answer at {budget} tokens: {outcome.error}")
     spent = len(cut) + len(appended) + outcome.reply.completion_tokens
     return Reading("budget_forced", budget, text + forced + outcome.reply.text, spent, True, True)
+
+
+def _text_of(generation: Generation, tokens: int) -> str:
+    """What the first tokens say; nothing where they do not spell the response (broken UTF-8): the cut is by ids anyway."""
+    return generation.response[: generation.token_ends[tokens - 1]] if generation.token_ends else ""
 
 
 async def scores(

@@ -26,6 +26,8 @@ from pipeline.train.marker import Made
 MEND = "give train.model a Hugging Face model folder, a hub name, a .gguf file or package://name/file.gguf"
 
 WEIGHTS = (".safetensors", ".bin")
+DESCRIPTION = (".json", ".jinja", ".txt", ".model")
+"""The files of a model's tokenizer and shape."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ def _folder(place: Place, weights: bool) -> Path:
         raise DataError(f"train.model is {place.uri!r}, which holds no weights (*.safetensors): {MEND}")
     if weights or place.is_local:
         return storage.fetch(place, cache_folder())
-    light = cache_folder() / f"light-{records.digest(place.uri)}"
+    light = Path(tempfile.mkdtemp(prefix="longthought-model-"))
     for file in files:
-        if not file.name.endswith(WEIGHTS):
-            (Place(str(light)) / file.name).write(file.read())
+        if file == place / file.name and file.name.endswith(DESCRIPTION):
+            (light / file.name).write_bytes(file.read())
     return light
 
 

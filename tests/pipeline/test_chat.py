@@ -143,6 +143,44 @@ async def test_what_every_request_would_meet_stops_the_run_at_once(
     assert len(seen) == 1 and seen[0]["headers"]["Authorization"] == f"Bearer {KEY}"
 
 
+async def test_an_answer_that_never_comes_in_time_is_paid_for_twice_at_most() -> None:
+    async with scripted(hangs) as (url, seen):
+        outcome = await ask(endpoint(url, timeout_s=0.2, max_attempts=9))
+    assert outcome.reply is None and outcome.error == "no answer within 0.2 s, 2 times" and len(seen) == 2
+
+
+async def test_a_wrong_key_is_not_tried_by_the_requests_that_wait() -> None:
+    async with scripted(says(401, error={"message": "no"})) as (url, seen):
+        settings = endpoint(url, max_in_flight=4)
+        async with chat.ChatClient(settings) as client:
+            asked = [chat.chat_request(settings, prompts.student(str(n)), 0) for n in range(50)]
+            with pytest.raises(EndpointError, match="HTTP 401"):
+                await chat.all_of(client.buy(request, None) for request in asked)
+    assert len(seen) <= 4
+
+
+async def test_where_one_row_ends_the_run_the_others_are_still_awaited() -> None:
+    done = []
+
+    async def row(number: int) -> int:
+        await asyncio.sleep(0.01 * number)
+        if number == 0:
+            raise EndpointError("nobody there")
+        done.append(number)
+        return number
+
+    with pytest.raises(EndpointError):
+        await chat.all_of(row(number) for number in range(4))
+    assert done == [1, 2, 3]
+
+
+async def test_a_prompt_that_a_providers_filter_caught_is_the_rows_fault() -> None:
+    caught = {"message": "Your chosen model requires moderation and your input was flagged", "code": 403}
+    async with scripted(says(403, error=caught)) as (url, seen):
+        outcome = await ask(endpoint(url))
+    assert outcome.reply is None and "flagged" in (outcome.error or "") and len(seen) == 1
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_request_that_is_refused_for_itself_is_the_rows_fault(status: int) -> None:
     async with scripted(says(status, error={"message": "context too long", "code": "x"})) as (url, seen):
@@ -172,6 +210,7 @@ async def test_a_key_that_a_server_repeats_is_hidden_wherever_it_stands(
         (answers("4", reasoning="open"), "ok", "4", "open"),
         (answers("<think>\ninline\n</think>\n\n4"), "ok", "4", "inline"),
         (answers("opened in the prompt\n</think>\n4"), "ok", "4", "opened in the prompt"),
+        (answers("\\boxed{4}.</think>"), "ok", "\\boxed{4}.</think>", None),
         (answers("<think>never closed", finish="length"), "truncated", "", "never closed"),
         (answers("4 <think> is a tag </think>"), "ok", "4 <think> is a tag </think>", None),
         (answers(None), "ok", "", None),

@@ -181,14 +181,33 @@ def test_every_stage_has_a_fingerprint_of_plain_values(demo_tree: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "name", ["OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "my_apikey", "keys"]
+    "name",
+    [
+        "OPENAI_API_KEY",
+        "HF_TOKEN",
+        "hf_token",
+        "AWS_SECRET_ACCESS_KEY",
+        "PGPASSWORD",
+        "my_apikey",
+        "keys",
+        "Authorization",
+    ],
 )
 def test_names_of_secrets_are_known(name: str) -> None:
     assert names_a_secret(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["TOKENIZERS_PARALLELISM", "VLLM_CPU_KVCACHE_SPACE", "MONKEY", "MAX_TOKENS", "KEYBOARD"]
+    "name",
+    [
+        "TOKENIZERS_PARALLELISM",
+        "VLLM_CPU_KVCACHE_SPACE",
+        "MONKEY",
+        "MAX_TOKENS",
+        "KEYBOARD",
+        "stop_token",
+        "prompt_cache_key",
+    ],
 )
 def test_names_that_tell_nothing_are_let_through(name: str) -> None:
     assert not names_a_secret(name)
@@ -203,6 +222,8 @@ def test_names_that_tell_nothing_are_let_through(name: str) -> None:
         ("serve.env={HF_TOKEN: hidden-word}", "'serve': env.HF_TOKEN"),
         ("serve.engine={hf: {auth: [{api_key: hidden-word}]}}", "'serve': engine.hf.auth.0.api_key"),
         ("teacher.sampling.extra={Authorization: hidden-word}", "'teacher.sampling': extra.Authorization"),
+        ("serve.env={MY_CREDS: Bearer hidden-word}", "'serve': env.MY_CREDS"),
+        ("serve.engine={api_key: {value: hidden-word}}", "'serve': engine.api_key"),
     ],
 )
 def test_secrets_are_refused_and_not_repeated(
@@ -211,3 +232,19 @@ def test_secrets_are_refused_and_not_repeated(
     message = refusal(write(demo_tree, tmp_path), override)
     assert f"config section {said} holds a secret" in message and "environment" in message
     assert "hidden-word" not in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["teacher.api_key_env=sk-hidden-word", "serve.env=[HF_TOKEN=hidden-word]", "serve.env={A: [hidden-word]}"],
+)
+def test_what_may_be_a_secret_in_the_wrong_place_is_not_repeated(
+    override: str, demo_tree: dict[str, Any], tmp_path: Path
+) -> None:
+    message = refusal(write(demo_tree, tmp_path), override)
+    assert override.partition("=")[0] in message and "hidden-word" not in message
+
+
+def test_a_url_with_a_harmless_query_is_let_through(demo_tree: dict[str, Any], tmp_path: Path) -> None:
+    path = write(demo_tree, tmp_path)
+    assert config.load(path, ["report.title=see https://host/?design=2&token_count=3"]).report.title

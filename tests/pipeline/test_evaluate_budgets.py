@@ -1,7 +1,9 @@
 """One generation read at every token budget, against a server that speaks vLLM's protocol."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from servers import endpoint, running
 from pipeline import chat, prompts
 from pipeline.config import Benchmark, Config, Evaluate
 from pipeline.errors import EndpointError
-from pipeline.evaluate.budgets import Reading, UnreadableError, readings, scores
+from pipeline.evaluate.budgets import ForcedAnswerError, Reading, readings, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, problem_id
@@ -172,8 +174,26 @@ async def test_where_no_token_ids_come_only_the_natural_curve_is_read(tmp_path: 
     assert set(found) == {("natural", 40)}
 
 
+async def test_an_answer_that_its_tokens_do_not_spell_is_cut_by_ids_alone(tmp_path: Path) -> None:
+    student = Student("think and think")
+    async with asked(student, tmp_path) as (whole, client, segment):
+        found = await readings(replace(whole, token_ends=[]), settings(5, 40), client, segment)
+    (cut,) = (reading for reading in found if reading.budget == 5)
+    assert student.completions[0]["prompt"][:7] == [*PROMPT, *map(ord, "think")]
+    assert cut.forced and cut.text == prompts.FORCED_ANSWER + "12}"
+    assert [reading.text for reading in found if reading.budget == 40] == ["think and think"] * 2
+
+
+async def test_a_forced_text_is_tokenized_once_for_all_that_want_it(tmp_path: Path) -> None:
+    async with asked(Student("think and think"), tmp_path) as (_, client, segment):
+        before = client.counts["requests"]
+        ids = await asyncio.gather(*(client.tokenize("the answer", segment) for _ in range(20)))
+        assert client.counts["requests"] - before == 1
+    assert ids == [[ord(letter) for letter in "the answer"]] * 20
+
+
 async def test_a_forced_request_that_fails_is_no_wrong_answer(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
+    with pytest.raises(ForcedAnswerError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
         await read(Student("think and think", forced=""), tmp_path, 5, 40)
 
 

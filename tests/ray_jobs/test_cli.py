@@ -1,6 +1,9 @@
 """A user's mistake is one line on stderr and exit status 2, and nothing is half-written."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +94,28 @@ def test_a_root_that_ray_would_delete_is_refused(mistake, settings):
 def test_mistakes_of_the_other_commands(mistake, sums, arguments, said):
     places = {"RUN": str(sums / "run"), "TRACES": str(sums / "traces.jsonl")}
     assert said in mistake(*(places.get(argument, argument) for argument in arguments))
+
+
+ONE_CPU = """
+import sys
+from ray_jobs import cli, cluster
+cluster.connect(address="local", num_cpus=1)
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.ray
+def test_a_cluster_of_one_cpu_says_what_it_lacks_in_time(settings, sums, start_teacher):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl")
+    arguments = small.arguments("run", [*settings, f"rewriter.base_url={teacher.url}", "cluster.wait_s=5"])
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", ONE_CPU, *arguments], cwd=small.REPO, capture_output=True, text=True, timeout=200
+    )
+    assert ended.returncode == 2, ended.stderr[-2000:]
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("error: reformat needs 2 workers of 0.5 CPU") and "the cluster has 1 CPU" in line
+    assert time.monotonic() - started < 150
 
 
 @pytest.mark.ray

@@ -32,6 +32,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         *small.overrides(folder, str(folder / "run"), "http://127.0.0.1:1/v1"),
         f"serve.port={free_port()}",
         "serve.models=[base]",
+        "evaluate.models=[base]",
         f"evaluate.budgets={BUDGETS}",
     ]
     config = small.config(settings)
@@ -40,7 +41,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     serve.run(config)
     yield config, settings
-    serve.stop(config)
+    serve.stop()
 
 
 def place_base_model(config: Config) -> None:

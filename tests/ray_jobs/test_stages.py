@@ -84,7 +84,7 @@ def test_a_faulty_teacher_loses_no_problem(ray_cluster, sums, start_teacher):
         row.row_id for row in rows(settings, "distill", "rejected", Rejected)
     } == {problem.problem_id for problem in rows(settings, "curate", "problems", Problem)}
     stats = teacher.stats()
-    assert sum(stats["by_fault"].values()) > 5
+    assert {"429", "500"} <= set(stats["by_fault"]) and sum(stats["by_fault"].values()) > 5
     assert made.rows_out == len(small.SUMS), "every fault here passes when asked again"
 
 

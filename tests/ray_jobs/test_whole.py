@@ -60,6 +60,7 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
     root = Place(str(tmp_path / "run"))
     teacher = Teacher(small.REPO / "configs/demo/traces.jsonl", "--latency", "0.3")
     settings = [f"storage.root={root.uri}", f"teacher.base_url={teacher.url}", "teacher.max_in_flight=8"]
+    durable: dict[str, list[str]] = {}
     command = [*RUN, *(flag for setting in settings for flag in ("--set", setting))]
     try:
         for stage, shown, progress in KILLS:
@@ -70,20 +71,23 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
                 os.kill(driver.pid, signal.SIGKILL)
                 driver.wait()
             time.sleep(5)
+            durable[stage] = stored(root, stage)
             if stage == "distill":
-                folder = StageFolder(root, "distill").place / "responses"
-                durable = {reply.request_id for file in folder.files(".jsonl") for reply in read_segment(file)}
                 served = teacher.stats()["answered"]
-                assert len(durable) >= progress
+                assert len(durable[stage]) >= progress
         subprocess.run(command, cwd=small.REPO, check=True)
 
         again = teacher.stats()["answered"]
-        assert all(again[request] == served[request] for request in durable), "a durable answer was bought twice"
+        assert all(again[request] == served[request] for request in durable["distill"]), (
+            "a durable answer was bought twice"
+        )
     finally:
         teacher.end()
 
     made = manifests(root)
-    assert made["evaluate"].stored_replies > 0
+    assert len(durable["evaluate"]) >= 60
+    assert made["evaluate"].stored_replies >= len(durable["evaluate"])
+    assert len(stored(root, "evaluate")) == len(set(stored(root, "evaluate"))), "an answer was generated twice"
     resumed_at = int(re.findall(r"stage=stage2 (\d+)/", (tmp_path / "evaluate.log").read_text())[0])
     assert resumed_at > 15, "training begins again after its last checkpoint, not at its start"
     steps = read_rows(StageFolder(root, "train").table("steps"), Step)
@@ -99,6 +103,12 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
         assert len(pandas.read_parquet(Path(files).parent)) == count, name
         loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
         assert len(loaded) == count, name
+
+
+def stored(root: Place, stage: str) -> list[str]:
+    """The request ids of all durable replies of a stage."""
+    files = (StageFolder(root, stage).place / "responses").files(".jsonl")
+    return [reply.request_id for file in files for reply in read_segment(file)]
 
 
 def tables_shown(root: Place, capsys: pytest.CaptureFixture[str], *options: str) -> Iterator[tuple[str, str, int]]:

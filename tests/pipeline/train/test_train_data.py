@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import tiny
@@ -9,6 +10,7 @@ import torch
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Example, Message, PackedRow, to_table
+from pipeline.storage import Place
 from pipeline.train import data, model
 
 
@@ -167,6 +169,22 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be loaded") as refusal:
         model.load_model(model.find(str(tmp_path)), torch.float32)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_remote_model_is_looked_at_without_its_weights(tmp_path):
+    name = f"memory://models/{tmp_path.name}"
+    for file in tiny_files(tmp_path):
+        Place(f"{name}/{file.name}").write(file.read_bytes())
+    Place(f"{name}/onnx/config.json").write(b"another model")
+    found = model.find(name, weights=False)
+    assert not list(Path(found.location).glob("*.safetensors"))
+    assert model.load_config(found).num_hidden_layers == 2
+    assert model.load_tokenizer(found).chat_template
+
+
+def tiny_files(folder):
+    tiny.save(folder / "model")
+    return [file for file in (folder / "model").iterdir() if file.is_file()]
 
 
 def test_a_hub_name_is_left_to_the_hub():

@@ -49,11 +49,12 @@ def train(
     dtype=torch.float32,
     resume_from=None,
     keep=None,
+    learning_rate=3e-3,
     **options,
 ):
     """Losses of all steps and the flattened weights at the end (on rank 0)."""
     world_size = dist.get_world_size()
-    optimization = Optimization(epochs=epochs, learning_rate=3e-3, warmup=0.1, rows_per_step=rows_per_step)
+    optimization = Optimization(epochs=epochs, learning_rate=learning_rate, warmup=0.1, rows_per_step=rows_per_step)
     settings = Train(
         model="tiny", max_length=max_length, stage1=optimization, stage2=optimization, workers=world_size, **options
     )
@@ -96,6 +97,10 @@ def variants(world_size: int, folder: Path):
             train(resume_from=folder / "kept-1-1" / "5", zero_stage=2, dtype=torch.bfloat16)
         except ConfigError as error:
             yield "refusal", str(error)
+        try:
+            train(zero_stage=2, learning_rate=1e38)
+        except ConfigError as error:
+            yield "divergence", str(error)
 
 
 def worker(rank: int, world_size: int, folder: Path) -> None:
@@ -166,3 +171,8 @@ def test_a_resumed_run_is_the_unbroken_one(results, world_size, stage):
 def test_a_checkpoint_of_another_setting_is_refused_in_one_line(results):
     assert "train.zero_stage=1" in results[1]["refusal"] and "train.zero_stage=2" in results[1]["refusal"]
     assert "\n" not in results[1]["refusal"]
+
+
+def test_a_training_that_diverges_says_so_and_what_to_lower(results):
+    said = results[1]["divergence"]
+    assert "stage1 diverged" in said and "train.stage1.learning_rate (now 1e+38)" in said and "\n" not in said
