@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from pipeline import config as configuration
 from pipeline.config import STAGES
@@ -79,8 +80,15 @@ def _unwrapped(error: UserError) -> UserError:
     return cause if isinstance(cause, UserError) else error
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, as for every other one."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="longthought",
         description="Distill long reasoning from a teacher model behind an API into a student model.",
         epilog=EXAMPLES,

@@ -51,7 +51,9 @@ def run(config: Config) -> Manifest:
     (stage.folder.place / "serve.yaml").write(yaml.safe_dump(_deployable(config), sort_keys=False).encode())
     write_rows(stage.folder.table("smoke"), Generation, answers)
     tables = {"smoke": len(answers)}
-    return stage.finish(rows_in=len(answers), rows_out=len(answers), tables=tables, ray_actors=cluster.actors())
+    return stage.finish(
+        rows_in=len(answers), rows_out=len(answers), tables=tables, ray_actors=cluster.actors(), requests=len(answers)
+    )
 
 
 def url(config: Config) -> str:

@@ -43,7 +43,7 @@ def _table(results: Results, benchmark: str) -> Table:
     table = Table(
         padding=(0, 1, 0, 0),
         box=box.SIMPLE_HEAD,
-        title=f"{benchmark}: accuracy with 95% interval, {' and '.join(map(inside, results.curves))}",
+        title=f"{benchmark}: accuracy with 95% interval, {' and '.join(map(inside, results.curves))}; tokens with the forced answer's",
         title_justify="left",
         title_style="",
     )
@@ -90,7 +90,8 @@ def _markdown(summary: Summary) -> Iterator[str]:
     yield from (f"> {escaped(note)}\n" for note in summary.notes)
     yield f"**{escaped(summary.headline.sentence)}**\n"
     yield from (f"- {escaped(detail)}" for detail in summary.headline.details)
-    yield "\n## Results"
+    yield "\n## Results\n"
+    yield "Budget-forced: each answer cut after so many tokens and, where it had not ended, asked for (those tokens count too)."
     for benchmark in summary.results.benchmarks:
         for convention in summary.results.conventions:
             yield f"\n### {escaped(benchmark)}: {label(convention).lower()}\n"
