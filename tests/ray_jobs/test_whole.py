@@ -101,8 +101,9 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
     for stage, name, count in tables_shown(root, capsys):
         files = f"{StageFolder(root, stage).table(name).path}/*.parquet"
         assert len(pandas.read_parquet(Path(files).parent)) == count, name
-        loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
-        assert len(loaded) == count, name
+        if count:  # `datasets` loads no table without rows, whoever wrote it
+            loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
+            assert len(loaded) == count, name
 
 
 def stored(root: Place, stage: str) -> list[str]:
