@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -134,7 +135,7 @@ class ChatClient:
         self._key = _key(endpoint)
         self._places = asyncio.Semaphore(endpoint.max_in_flight)
         self._unreachable_since: float | None = None
-        self._tokens: dict[str, asyncio.Task[list[int]]] = {}
+        self._tokens: WeakKeyDictionary[Segment, dict[str, asyncio.Task[list[int]]]] = WeakKeyDictionary()
         self._ended: EndpointError | None = None
 
     async def __aenter__(self) -> "ChatClient":
@@ -185,9 +186,10 @@ class ChatClient:
 
         Raises EndpointError where the endpoint does not tell token ids.
         """
-        if text not in self._tokens:  # asked once, however many want it at the same time
-            self._tokens[text] = asyncio.create_task(self._tokenize(text, segment))
-        return await self._tokens[text]
+        tokens = self._tokens.setdefault(segment, {})
+        if text not in tokens:  # asked once for each segment, however many want it at the same time
+            tokens[text] = asyncio.create_task(self._tokenize(text, segment))
+        return await tokens[text]
 
     async def _tokenize(self, text: str, segment: Segment) -> list[int]:
         request = completion_request(
