@@ -11,9 +11,9 @@ import small
 from local_servers import free_port
 
 from pipeline.config import Config
-from pipeline.records import Generation, Score
+from pipeline.records import Generation, Score, Step
 from pipeline.stage import StageFolder, StageRun, root_of
-from pipeline.storage import Place, read_rows
+from pipeline.storage import Place, read_rows, write_rows
 from pipeline.train import marker, model
 from ray_jobs import cli
 
@@ -53,7 +53,7 @@ def place_base_model(config: Config) -> None:
     weights = model.load_model(source, torch.bfloat16)
     target = Place(str(Path(config.storage.root).absolute())) / "5_train" / "models" / "base"
     model.export(target, weights, model.load_tokenizer(source), marker.Made("base", []))
-    stage.finish(rows_in=0, rows_out=0, tables={})
+    stage.finish(rows_in=0, rows_out=0, tables={"steps": write_rows(stage.folder.table("steps"), Step, [])})
 
 
 def url(config: Config) -> str:
