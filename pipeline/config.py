@@ -188,6 +188,14 @@ class Distill(Section):
         return self
 
 
+class Judge(Section):
+    """A model that judges answers the grader cannot read."""
+
+    endpoint: Endpoint
+    incorrect_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the answers that the grader calls wrong to be judged too. They stay wrong: it measures the grader."""
+
+
 class Verify(Section):
     """Stage 4: which traces the student learns from."""
 
@@ -195,6 +203,8 @@ class Verify(Section):
     """Most correct traces of one problem; the longest thoughts are preferred."""
     training_text: Literal["think", "response"] = "think"
     """`think`: `<think>` reasoning `</think>` response; `response`: the response alone."""
+    judge: Judge | None = None
+    """Null: what the grader cannot read is not learnt from."""
     actors: RuntimePositive = 2
     actor_cpus: RuntimeCpus = 1
 
@@ -307,8 +317,8 @@ class Evaluate(Section):
     samples: Positive = 1
     """Answers to each problem."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    conventions: tuple[Convention, ...] = ("math_verify", "last_number")
-    """How an answer is read: `math_verify` grades the final answer, `last_number` the last number in the
+    conventions: tuple[Convention, ...] = ("final_answer", "last_number")
+    """How an answer is read: `final_answer` grades the final answer, `last_number` the last number in the
     text. The first one is the headline."""
     endpoint: Endpoint | None = None
     """Evaluate this model instead of the run's own students."""

@@ -25,7 +25,7 @@ VerdictName = Literal["correct", "incorrect", "unparsable", "timeout"]
 GraderName = Literal["symbolic", "judge"]
 TrainStage = Literal["stage1", "stage2"]
 Curve = Literal["natural", "budget_forced"]
-Convention = Literal["math_verify", "last_number"]
+Convention = Literal["final_answer", "last_number"]
 
 RejectReason = Literal[
     # curate

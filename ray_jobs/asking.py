@@ -43,12 +43,12 @@ class Asker:
                 await self._client.__aexit__()
             await self._reporter.settle()
 
-    def report(self, **figures: float) -> None:
-        """A row is done: tell the driver, with what the client counted since the last one."""
+    def report(self, *, done: int = 1, **figures: float) -> None:
+        """Rows are done: tell the driver, with what the client counted since the last ones."""
         counted = {**{name: self._client.counts[name] for name in COUNTED}, "usd": self._client.usd}
         news = {name: count - self._reported.get(name, 0) for name, count in counted.items()}
         self._reported = counted
-        self._reporter.add(done=1, **figures, **news)
+        self._reporter.add(done=done, **figures, **news)
 
 
 def open_for_asking(config: Config, stage: Literal["reformat", "distill"], endpoint: Endpoint) -> None:

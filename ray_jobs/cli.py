@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   longthought run --config configs/demo.yaml --set storage.root=s3://bucket/run
   longthought distill --config configs/demo.yaml --set distill.max_samples=8
   longthought show runs/demo curate rejected --where reason=proof --n 3
+  longthought grade pairs.jsonl --workers 4 > verdicts.jsonl
   longthought teacher --replay configs/demo/traces.jsonl --port 8901 --fault 429=0.2 --fault drop=0.03
 
 A stage that is complete is skipped. One that was made with other settings is refused, with what to do."""
@@ -99,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     for number, stage in enumerate(STAGES, 1):
         _add(commands, stage, f"stage {number}: {STAGE_HELP[stage]}", _stage(stage), _config_options)
     _add(commands, "show", "rows of any table of a run, rejected ones too", _show, _show_options)
+    _add(
+        commands, "grade", "is each response's final answer the gold one? Rows in, verdicts out", _grade, _grade_options
+    )
     _add(commands, "teacher", "an OpenAI-compatible server that replays recorded traces", _teacher, _teacher_options)
     return parser
 
@@ -144,6 +148,11 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", metavar="URL", help="S3 service that is not AWS (default: $AWS_ENDPOINT_URL)")
 
 
+def _grade_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pairs", metavar="PAIRS", help="JSONL with the columns id, gold, response; - is standard input")
+    parser.add_argument("--workers", type=_workers, default=1, help="processes that compare (default: %(default)s)")
+
+
 def _teacher_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", required=True, metavar="TRACES", help="recorded traces: a .jsonl file or a table of a run"
@@ -175,6 +184,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: give 1 or more")
+    return int(text)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give one from 1 to 65535")
@@ -202,6 +217,12 @@ def _show(parsed: argparse.Namespace) -> None:
     from ray_jobs.show import show
 
     show(parsed.root, parsed.stage, parsed.table, parsed.where, parsed.n, parsed.endpoint)
+
+
+def _grade(parsed: argparse.Namespace) -> None:
+    from ray_jobs.grade import grade
+
+    grade(parsed.pairs, parsed.workers)
 
 
 def _teacher(parsed: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
             "forced answer": prompts.FORCED_ANSWER.strip(),
         },
         grader={
-            "math_verify": "mathematical equality of the final answer with the gold answer (Math-Verify), in a child "
+            "final_answer": "mathematical equality of the final answer with the gold answer (see Grading in the README), in a child "
             "process with a time limit; a time-out counts as not correct and is reported",
             "last_number": "the last number in the text is taken as the answer, boxed or not",
         },

@@ -7,7 +7,7 @@ LABELS = {
     "base": "Base",
     "stage1": "Stage 1",
     "stage2": "Stage 2",
-    "math_verify": "Final answer (Math-Verify)",
+    "final_answer": "Final answer",
     "last_number": "Last number in the text",
     "budget_forced": "Budget-forced",
     "natural": "Natural length",

@@ -237,13 +237,13 @@ async def test_every_reading_is_scored_under_every_convention(grader: Grader, tm
     student = Student("first 7 words, then \\boxed{12}", forced="nothing}")
     async with asked(student, tmp_path) as (generation, client, segment):
         found = await readings(generation, settings(9, 40), client, segment)
-        made = await scores(generation, found, ("math_verify", "last_number"), grader)
+        made = await scores(generation, found, ("final_answer", "last_number"), grader)
     table = {(score.curve, score.budget, score.convention): (score.verdict, score.tokens) for score in made}
     spent = 9 + len(prompts.FORCED_ANSWER) + len("nothing}")
     assert table == {
-        ("natural", 40, "math_verify"): ("correct", 30), ("natural", 40, "last_number"): ("correct", 30),
-        ("budget_forced", 9, "math_verify"): ("incorrect", spent), ("budget_forced", 9, "last_number"): ("incorrect", spent),
-        ("budget_forced", 40, "math_verify"): ("correct", 30), ("budget_forced", 40, "last_number"): ("correct", 30),
+        ("natural", 40, "final_answer"): ("correct", 30), ("natural", 40, "last_number"): ("correct", 30),
+        ("budget_forced", 9, "final_answer"): ("incorrect", spent), ("budget_forced", 9, "last_number"): ("incorrect", spent),
+        ("budget_forced", 40, "final_answer"): ("correct", 30), ("budget_forced", 40, "last_number"): ("correct", 30),
     }  # fmt: skip
     assert {score.generation_id for score in made} == {generation.generation_id}
 

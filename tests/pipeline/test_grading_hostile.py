@@ -7,16 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from servers import REPO
 
-from pipeline import grading
-from pipeline.grading import Grader
+from pipeline.grading import Grader, child
 
 LIMIT_S = 1.0
 TOWER = r"9^{9^{9^{9}}}"
+SLOW = r"\int_0^{9} \sin(e^{x^{7}}) dx"
+"""Keeps sympy busy for minutes."""
 
 
 def children(of: int) -> set[int]:
@@ -32,11 +34,30 @@ def children(of: int) -> set[int]:
     return found
 
 
+@contextmanager
+def processes(time_limit_s: float = LIMIT_S) -> Iterator[tuple[Grader, int, int]]:
+    """A grader, warm, with the ids of its supervisor and of its worker."""
+    with Grader(time_limit_s=time_limit_s) as made:
+        before = children(os.getpid())
+        made.grade("x", r"\boxed{y + 1}")
+        (supervisor,) = children(os.getpid()) - before
+        (worker,) = children(supervisor)
+        yield made, supervisor, worker
+
+
 def alive(pid: int) -> bool:
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within ten seconds."""
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +84,11 @@ HOSTILE = {
     "open environments": r"\begin{matrix}" * 500,
     "a command": "__import__('os').system('touch {pwned}')",
     "an evaluation": "().__class__.__bases__[0].__subclasses__()",
-    "a line of its own": '1\n["correct", "math_verify"]\n',
+    "a line of its own": '1\n["correct", "number"]\n',
+    "an integral without end": SLOW,
+    "a sum without end": r"\sum_{k=1}^{10^{12}} \sin(k^3)",
+    "fifty intervals": r" \cup ".join(f"({n},{n}.5]" for n in range(50)),
+    "a macro": r"\def\a{\a\a}\a",
     "controls": "\0\r\x1b[2J\ud800",
 }
 
@@ -76,7 +101,7 @@ def test_a_hostile_answer_gets_a_verdict_in_time_and_the_next_one_is_graded(
     quick.grade("x", r"\boxed{z}")  # warm, also after the answer before
     started = time.monotonic()
     grade = quick.grade("17", r"\boxed{" + HOSTILE[name].replace("{pwned}", str(pwned)) + "}")
-    assert time.monotonic() - started < LIMIT_S + 1.5
+    assert time.monotonic() - started < LIMIT_S + child.WALL_OVER_CPU_S + 1
     assert grade.verdict in ("incorrect", "unparsable", "timeout")
     assert not pwned.exists()
     assert quick.grade("x + 1", r"\boxed{1 + x}").verdict == "correct"
@@ -85,49 +110,52 @@ def test_a_hostile_answer_gets_a_verdict_in_time_and_the_next_one_is_graded(
 @pytest.mark.parametrize("gold", [TOWER, "((((9!)!)!)!)!"])
 def test_a_hostile_gold_answer_is_no_worse(gold: str, quick: Grader) -> None:
     grade = quick.grade(gold, r"\boxed{17}")
-    assert (grade.verdict, grade.extracted, grade.matched_by) == ("timeout", "17", "time_limit")
+    assert (grade.verdict, grade.extracted) == ("incorrect", "17")
+    assert quick.grade(gold, rf"\boxed{{{gold}}}").verdict == "correct"
+    assert quick.grade(gold, rf"\boxed{{1 + {gold}}}").matched_by == "too_large"
 
 
 def test_ten_megabytes_of_digits_are_no_answer(quick: Grader) -> None:
     started = time.monotonic()
     assert quick.grade("1", r"\boxed{" + "1" * 10_000_000 + "}").verdict == "unparsable"
     assert quick.grade("1" * 10_000_000, r"\boxed{1}").verdict in ("incorrect", "unparsable", "timeout")
-    assert time.monotonic() - started < 2 * (LIMIT_S + 1.5)
+    assert time.monotonic() - started < 2 * (LIMIT_S + child.WALL_OVER_CPU_S)
 
 
-def test_a_child_that_exceeds_its_time_is_dead_when_the_verdict_comes() -> None:
-    with Grader(time_limit_s=LIMIT_S) as made:
-        before = children(os.getpid())
-        made.grade("x", r"\boxed{y}")
-        (pid,) = children(os.getpid()) - before
-        assert made.grade("17", rf"\boxed{{{TOWER}}}").verdict == "timeout"
-        assert not (Path("/proc") / str(pid)).exists()
-        assert made.grade("x", r"\boxed{x}").verdict == "correct"
-        (second,) = children(os.getpid()) - before
-    assert not (Path("/proc") / str(second)).exists()
+def test_a_worker_that_exceeds_its_time_is_dead_when_the_verdict_comes_and_the_next_is_warm() -> None:
+    with processes() as (made, supervisor, worker):
+        grade = made.grade("x", rf"\boxed{{{SLOW}}}")
+        assert (grade.verdict, grade.matched_by) == ("timeout", "time_limit")
+        assert LIMIT_S * 0.9 < grade.seconds < LIMIT_S + child.WALL_OVER_CPU_S + 1
+        assert not (Path("/proc") / str(worker)).exists()
+        assert made.grade("x^2", r"\boxed{x \cdot x}").seconds < 0.5
+        (second,) = children(supervisor)
+    assert gone(second) and gone(supervisor)
 
 
-def test_a_child_that_dies_of_itself_is_a_verdict_and_is_replaced() -> None:
-    with Grader(time_limit_s=20) as made:
-        before = children(os.getpid())
-        made.grade("x", r"\boxed{y}")
-        (pid,) = children(os.getpid()) - before
-        threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-        grade = made.grade("17", rf"\boxed{{{TOWER}}}")
+def test_a_worker_that_dies_of_itself_is_a_verdict_and_is_replaced() -> None:
+    with processes(time_limit_s=20) as (made, _, worker):
+        threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
+        grade = made.grade("x", rf"\boxed{{{SLOW}}}")
         assert (grade.verdict, grade.matched_by) == ("timeout", "memory_limit")
         assert made.grade("x", r"\boxed{x}").verdict == "correct"
 
 
-def test_a_child_has_a_memory_limit_and_none_of_our_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_dies_is_a_verdict_and_is_replaced() -> None:
+    with processes(time_limit_s=20) as (made, supervisor, worker):
+        threading.Timer(0.3, lambda: [os.kill(pid, signal.SIGKILL) for pid in (supervisor, worker)]).start()
+        grade = made.grade("x", rf"\boxed{{{SLOW}}}")
+        assert (grade.verdict, grade.matched_by) == ("timeout", "lost")
+        assert made.grade("x^2", r"\boxed{x \cdot x}").verdict == "correct"
+
+
+def test_a_worker_has_a_memory_limit_and_none_of_our_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hidden")
     monkeypatch.setenv("SOME_OTHER_VARIABLE", "sk-hidden")
-    with Grader() as made:
-        before = children(os.getpid())
-        made.grade("x", r"\boxed{y}")
-        (pid,) = children(os.getpid()) - before
-        proc = Path("/proc") / str(pid)
+    with processes() as (_, _, worker):
+        proc = Path("/proc") / str(worker)
         (line,) = [line for line in (proc / "limits").read_text().splitlines() if line.startswith("Max address space")]
-        assert line.split()[3:5] == [str(grading.MEMORY_LIMIT_BYTES)] * 2
+        assert line.split()[3:5] == [str(child.MEMORY_LIMIT_BYTES)] * 2
         environment = (proc / "environ").read_bytes()
     assert b"PYTHONPATH=" in environment and b"sk-hidden" not in environment
 
@@ -136,22 +164,20 @@ PARENT = """
 import sys
 from pipeline.grading import Grader
 made = Grader(time_limit_s=1)
-made.grade("x", r"\\boxed{y}")
+made.grade("x", r"\\boxed{y + 1}")
 print("grading", flush=True)
-made.grade("17", sys.argv[1])
+made.grade("x", sys.argv[1])
 """
 
 
-def test_a_child_whose_parent_was_killed_ends_by_itself() -> None:
-    command = [sys.executable, "-c", PARENT, rf"\boxed{{{TOWER}}}"]
+def test_processes_whose_parent_was_killed_end_by_themselves() -> None:
+    command = [sys.executable, "-c", PARENT, rf"\boxed{{{SLOW}}}"]
     with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == b"grading\n"
-        (child,) = children(parent.pid)
+        (supervisor,) = children(parent.pid)
+        (worker,) = children(supervisor)
         time.sleep(0.2)
         parent.kill()
     time.sleep(0.2)
-    assert alive(child)
-    deadline = time.monotonic() + 1 + grading.ORPHAN_S + 3
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(child)
+    assert alive(worker)
+    assert gone(worker) and gone(supervisor)

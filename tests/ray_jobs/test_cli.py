@@ -166,3 +166,63 @@ class TestWithCuratedProblems:
             )
         )
         assert "needs 9 workers of 1 CPU" in line and "the cluster has 2 CPU" in line and "distill.actors" in line
+
+
+# --- grade ----------------------------------------------------------------------------------------
+
+PAIRS = [
+    {"id": "a", "gold": "1/2", "response": r"So \boxed{0.5}", "label": True},
+    {"id": "b", "gold": "4", "response": r"\boxed{5}", "label": True},
+    {"id": "c", "gold": "4", "response": "I do not know.", "label": False},
+    {"gold": "x+1", "response": "The answer is $1 + x$.", "label": True},
+]
+
+
+def test_grade_gives_a_verdict_for_each_row_in_order_and_a_summary(tmp_path, capsys):
+    pairs = small.write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
+    cli.main(["grade", str(pairs), "--workers", "2"])
+    printed = capsys.readouterr()
+    made = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(row["id"], row["verdict"], row["extracted"]) for row in made] == [
+        ("a", "correct", "0.5"), ("b", "incorrect", "5"), ("c", "unparsable", None), (4, "correct", "1 + x"),
+    ]  # fmt: skip
+    assert set(made[0]) == {"id", "verdict", "extracted", "matched_by", "seconds"}
+    assert "4 rows: 2 correct (50.0%)" in printed.err
+    assert "precision 1.0000, recall 0.6667" in printed.err
+
+
+def test_grade_streams(tmp_path):
+    command = [sys.executable, "-m", "ray_jobs", "grade", "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=small.REPO, text=True, **pipes) as grader:
+        row = json.dumps({"id": 1, "gold": "4", "response": "4"}) + "\n"
+        grader.stdin.write(row * 40)
+        grader.stdin.flush()
+        assert json.loads(grader.stdout.readline())["verdict"] == "correct", "before the input ends"
+        grader.stdin.close()
+        assert len(grader.stdout.readlines()) == 39
+        assert grader.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"gold": "1"', "line 2: is no JSON"),
+        ('{"gold": "1"}', "line 2: 'response' is no text"),
+        ('{"gold": 1, "response": "1"}', "line 2: 'gold' is no text"),
+        ("[1]", "line 2: 'gold' is no text"),
+    ],
+)
+def test_grade_names_a_bad_line_and_loses_no_good_one(mistake, tmp_path, capsys, line, said):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(f"{json.dumps(PAIRS[0])}\n{line}\n{json.dumps(PAIRS[1])}\n")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["grade", str(pairs)])
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and said in printed.err and printed.err.count("\n") == 1
+    assert [json.loads(row)["id"] for row in printed.out.splitlines()] == ["a"]
+
+
+def test_grade_wants_a_file(mistake):
+    assert "no/such.jsonl" in mistake("grade", "no/such.jsonl")
+    assert "processes" in mistake("grade", "-", "--workers", "0")

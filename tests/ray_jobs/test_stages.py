@@ -1,10 +1,12 @@
 """Stages 1 to 4 on a real Ray, with a real teacher over HTTP, and what happens when either fails."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -13,7 +15,7 @@ import pytest
 import small
 from local_servers import Teacher
 
-from pipeline.records import Example, Problem, Rejected, Trace
+from pipeline.records import Example, Problem, Rejected, Trace, Verdict
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import read_rows
 from ray_jobs import cli
@@ -62,6 +64,38 @@ def test_the_first_four_stages_account_for_every_row(ray_cluster, sums, start_te
         assert len(pandas.read_parquet(folder)) == count
         loaded = datasets.load_dataset("parquet", data_files=f"{folder}/*.parquet", cache_dir=str(sums / "cache"))
         assert len(loaded["train"]) == count
+
+
+def test_a_judge_reads_what_the_grader_cannot_and_both_verdicts_are_kept(ray_cluster, sums, start_teacher):
+    """Every answer is in words; of every fourth the judge says that it is another number, of the next nothing clear."""
+    opinions = ["SAME", "DIFFERENT", "SAME", "I cannot say"] * (len(small.SUMS) // 4)
+    recorded = []
+    for (a, b), opinion in zip(small.SUMS, opinions, strict=True):
+        problem = small.problem(a, b)
+        recorded.append({"model": "teacher", "problem": problem, "content": r"It is \boxed{that\ number^}."})
+        recorded.append({"model": "judge", "problem": problem, "content": opinion})
+    small.write_jsonl(sums / "words.jsonl", recorded)
+    teacher: Teacher = start_teacher(sums / "words.jsonl")
+    judge = {
+        "endpoint": {"model": "judge", "base_url": teacher.url, "api_key_env": None, "sampling": {"max_tokens": 50}}
+    }
+    settings = [
+        *small.overrides(sums, str(sums / "run"), teacher.url),
+        "distill.max_samples=1",
+        f"verify.judge={json.dumps(judge)}",
+    ]
+    made = run(("curate", "distill", "verify"), settings)["verify"]
+    quarter = len(small.SUMS) // 4
+    assert made.rows_out == 2 * quarter and made.rejected == {"no_final_answer": 2 * quarter}
+    assert made.agreement == {
+        "unparsable, judged correct": 2 * quarter,
+        "unparsable, judged incorrect": quarter,
+        "unparsable, judged unparsable": quarter,
+    }
+    verdicts = rows(settings, "verify", "verdicts", Verdict)
+    assert Counter(verdict.grader for verdict in verdicts) == {"symbolic": 4 * quarter, "judge": 4 * quarter}
+    assert {verdict.verdict for verdict in verdicts if verdict.grader == "symbolic"} == {"unparsable"}
+    assert made.requests == 4 * quarter and made.completion_tokens > 0
 
 
 def test_a_complete_stage_is_not_run_again(ray_cluster, sums, start_teacher, capsys):

@@ -95,7 +95,7 @@ def test_the_demo_learns_and_survives_a_killed_driver_in_distill_train_and_evalu
     for stage in ("stage1", "stage2"):
         numbers = [step.step for step in steps if step.stage == stage]
         assert numbers == list(range(len(numbers)))
-    for convention in ("math_verify", "last_number"):
+    for convention in ("final_answer", "last_number"):
         base, first, second = (accuracy(root, model, convention) for model in ("base", "stage1", "stage2"))
         assert second - base >= 0.30
         assert second >= first

@@ -78,7 +78,7 @@ def score(row: Generation, budget: int, verdict: str, tokens: int, **changes: An
         sample_index=row.sample_index,
         curve="budget_forced",
         budget=budget,
-        convention="math_verify",
+        convention="final_answer",
         verdict=verdict,  # type: ignore[arg-type]
         extracted=None if verdict == "unparsable" else row.answer if verdict == "correct" else "7",
         tokens=tokens,
@@ -169,7 +169,7 @@ def _grades(row: Generation, length: int, knows: bool, chance: random.Random) ->
     for budget in BUDGETS:
         cut = length > budget
         right = knows and (not cut or chance.random() < 0.15 + 0.5 * budget / length)
-        for convention in ("math_verify", "last_number"):
+        for convention in ("final_answer", "last_number"):
             boxed = row.model != "base" or convention == "last_number" or chance.random() < 0.3
             lucky = convention == "last_number" and chance.random() < 0.04
             verdict = "correct" if right or lucky else "incorrect" if boxed else "unparsable"

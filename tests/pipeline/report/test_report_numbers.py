@@ -173,5 +173,5 @@ def test_the_table_fits_a_log_of_a_hundred_columns(tmp_path: Path, capsys: pytes
 def test_results_survive_the_json(reported: Config) -> None:
     data = (StageFolder(root_of(reported), "report").place / "report.json").read()
     again = render.results_from_json(data)
-    assert again.view("arithmetic", "math_verify", "base")[0].tokens == 68.5
+    assert again.view("arithmetic", "final_answer", "base")[0].tokens == 68.5
     assert [p.model for p in again.headline()] == ["base", "stage2"]

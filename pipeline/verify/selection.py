@@ -1,7 +1,6 @@
-"""Stage 4: every trace graded again, and the ones the student learns from chosen.
+"""Which traces the student learns from.
 
-In: traces and gold answers. Out: a verdict for each trace, training examples for the chosen ones, and for all
-others the reason why not.
+In: traces and their verdicts. Out: training examples for the chosen ones, and for all others the reason why not.
 """
 
 from collections import defaultdict
@@ -23,12 +22,22 @@ class Candidate:
     thought_chars: int
 
 
-def verdict_of(trace: Trace, answer: str, grader: Grader) -> Verdict:
+async def verdict_of(trace: Trace, answer: str, grader: Grader) -> Verdict:
     """The symbolic verdict on a trace. One that did not end well is unparsable, however it reads."""
     if trace.status != "ok":
         return Verdict(trace.trace_id, "symbolic", "unparsable", None, trace.status, 0.0)
-    grade = grader.grade(answer, trace.response)
+    grade = await grader.agrade(answer, trace.response)
     return Verdict(trace.trace_id, "symbolic", grade.verdict, grade.extracted, grade.matched_by, grade.seconds)
+
+
+def is_right(verdicts: Iterable[Verdict]) -> bool:
+    """Whether a trace may be learnt from, by all verdicts on it.
+
+    The judge decides only where the symbolic grader could not read the answer.
+    """
+    by_grader = {verdict.grader: verdict.verdict for verdict in verdicts}
+    symbolic = by_grader["symbolic"]
+    return symbolic == "correct" or (symbolic == "unparsable" and by_grader.get("judge") == "correct")
 
 
 def choose(candidates: Iterable[Candidate], config: Verify) -> set[str]:
@@ -50,10 +59,16 @@ def example_of(trace: Trace, problem: Problem, config: Verify) -> Example:
     return Example(digest(trace.trace_id, "stage2"), "stage2", problem.problem_id, trace.trace_id, messages)
 
 
-def rejected_of(trace: Trace, verdict: Verdict) -> Rejected:
+def rejected_of(trace: Trace, verdicts: list[Verdict]) -> Rejected:
     """Why a trace that was not chosen is not learnt from."""
-    reason, detail = _reason(trace, verdict)
+    if is_right(verdicts):
+        reason, detail = _ENOUGH
+    else:
+        reason, detail = _reason(trace, next(verdict for verdict in verdicts if verdict.grader == "symbolic"))
     return Rejected(trace.trace_id, "verify", reason, detail, to_json(trace))
+
+
+_ENOUGH: tuple[RejectReason, str] = "not_selected", "right, but enough others of this problem were chosen"
 
 
 def _reason(trace: Trace, verdict: Verdict) -> tuple[RejectReason, str]:
@@ -64,6 +79,5 @@ def _reason(trace: Trace, verdict: Verdict) -> tuple[RejectReason, str]:
         "incorrect": ("wrong_answer", f"answered {verdict.extracted}"),
         "unparsable": ("no_final_answer", f"{verdict.matched_by}: {verdict.extracted}"),
         "timeout": ("timeout", f"grading {verdict.extracted} hit its {verdict.matched_by}"),
-        "correct": ("not_selected", "right, but enough others of this problem were chosen"),
     }
     return by_verdict[verdict.verdict]

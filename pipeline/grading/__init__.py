@@ -1,0 +1,11 @@
+"""The grader: is a response's final answer the gold one? It selects training data and scores the student.
+
+In: gold answers and responses. Out: `Grade`s. Read in this order: `extraction` finds the final answer in a response,
+`forms` gives its text one spelling and reads plain numbers by the precision policy, `equality` reads structure and
+compares formulas by `values`, `child` runs that in processes that are really killed, `grader` puts it together.
+"""
+
+from pipeline.grading.extraction import final_answer, last_boxed, last_number
+from pipeline.grading.grader import Grade, Grader, grade_last_number
+
+__all__ = ["Grade", "Grader", "final_answer", "grade_last_number", "last_boxed", "last_number"]

@@ -1,0 +1,442 @@
+r"""Whether two answers are the same: their structures compared part by part, their formulas by value.
+
+In: a gold answer and an answer. Out: a verdict and the rule that gave it. Runs in the grader's child process only,
+for the LaTeX parser and sympy may run long, or out of memory, on what a model writes. The parser is Math-Verify's
+(latex2sympy2_extended); its comparison is not used, for it calls two equations equal when it can solve neither
+(Math-Verify#60), rounds to six decimals, and simplifies without end (#65).
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Literal
+
+import mpmath
+import sympy
+from latex2sympy2_extended import latex2sympy
+
+from pipeline.grading import intervals, values
+from pipeline.grading.forms import Quantity, is_precise, is_rounded, key, same_quantity
+from pipeline.grading.structure import (
+    MAX_DEPTH,
+    Formula,
+    Listing,
+    Matrix,
+    Node,
+    Relation,
+    SetAlgebra,
+    UnreadableError,
+    Words,
+    is_name,
+    read,
+)
+
+Judged = tuple[Literal["correct", "incorrect", "unparsable"], str]
+
+
+def judge(gold: str, answer: str, *, exact: bool = False) -> Judged:
+    """Compare two answers in any form: by the precision policy, or as `exact` values. May take its time."""
+    try:
+        wanted, given = read(gold, exact=exact), read(answer, exact=exact)
+        if isinstance(wanted, Quantity) and isinstance(given, Formula) and _UNWORKED.search(given.latex):
+            return "incorrect", "not_worked_out"
+        return ("correct" if _same(wanted, given) else "incorrect"), _kind(wanted)
+    except values.TooLargeError:
+        return "unparsable", "too_large"
+    except UnreadableError as error:
+        return "unparsable", str(error)
+    except RecursionError:
+        return "unparsable", "too_deep"
+
+
+_UNWORKED = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|log|lg|ln|sum|prod|int|lim)(?![a-z])")
+"""What is in a formula that says a number without having found it: whoever repeats the problem has not answered it."""
+
+_KINDS = {
+    Words: "text",
+    Quantity: "number",
+    Formula: "formula",
+    Listing: "list",
+    Matrix: "matrix",
+    Relation: "relation",
+}
+
+
+def _kind(node: Node) -> str:
+    return _KINDS.get(type(node), "set")
+
+
+# --- comparison -----------------------------------------------------------------------------------
+
+
+def _same(gold: Node, answer: Node) -> bool:
+    gold, answer = _unwrapped(gold, answer)
+    if isinstance(gold, Words) or isinstance(answer, Words):
+        return _same_words(gold, answer)
+    if isinstance(gold, Matrix) or isinstance(answer, Matrix):
+        return _same_matrix(gold, answer)
+    if _is_set(gold) or _is_set(answer):
+        same = _same_set(gold, answer)
+        if same is not None:
+            return same
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        return _same_relation(gold, answer)
+    if isinstance(gold, Relation) or isinstance(answer, Relation):
+        return False
+    if isinstance(gold, Listing) or isinstance(answer, Listing):
+        return _same_listing(gold, answer)
+    assert isinstance(gold, Quantity | Formula) and isinstance(answer, Quantity | Formula)
+    return _same_number(gold, answer)
+
+
+def _assigned(node: Node) -> tuple[str, Node] | None:
+    """The name and the value of an assignment: of "x = 2 + 3 = 5" x and 5."""
+    if isinstance(node, Relation) and set(node.signs) == {"="} and is_name(node.sides[0]):
+        return node.sides[0], node.nodes[-1]
+    return None
+
+
+def _unwrapped(gold: Node, answer: Node) -> tuple[Node, Node]:
+    """Both without the name before them, where one of them has none; brackets around one thing are none."""
+    gold, answer = _single(gold), _single(answer)
+    named_gold, named_answer = _assigned(gold), _assigned(answer)
+    if named_gold and not isinstance(answer, Relation):
+        return _single(named_gold[1]), answer
+    if named_answer and not isinstance(gold, Relation):
+        return gold, _single(named_answer[1])
+    if isinstance(answer, Relation) and set(answer.signs) == {"="} and isinstance(gold, Quantity | Words):
+        return gold, _single(answer.nodes[-1])  # "7 + 7 + 6 = 20"
+    if named_gold and named_answer:
+        one, other = _same_name(named_gold[0]), _same_name(named_answer[0])
+        if one == other:
+            return _single(named_gold[1]), _single(named_answer[1])
+    return gold, answer
+
+
+def _same_name(name: str) -> str:
+    bare = re.sub(r"\([a-z]\)$", "", key(name).casefold().strip("|"))
+    return "y" if bare == "f" else bare
+
+
+def _single(node: Node) -> Node:
+    while isinstance(node, Listing) and len(node.items) == 1 and node.brackets in ("", "{}", "()"):
+        node = node.items[0]
+    return node
+
+
+def _same_words(gold: Node, answer: Node) -> bool:
+    one, other = (_plain(node) for node in (gold, answer))
+    return bool(one) and one == other
+
+
+def _plain(node: Node) -> str:
+    """An answer's words without article, spaces and dressing; nothing for one that is not made of letters."""
+    text = node.text if isinstance(node, Words) else node.latex if isinstance(node, Formula) else ""
+    bare = re.sub(
+        r"\\text|[\s{}.'-]" if isinstance(node, Words) else r"\\text|[\s{}]", "", _ARTICLE.sub("", text.casefold())
+    )
+    return bare if bare.isalnum() else ""
+
+
+_ARTICLE = re.compile(r"^(?:the|a|an)\s+")
+
+
+def _same_matrix(gold: Node, answer: Node) -> bool:
+    if isinstance(gold, Matrix) and isinstance(answer, Matrix):
+        if [len(row) for row in gold.rows] == [len(row) for row in answer.rows]:
+            return all(
+                _same(one, other)
+                for rows in zip(gold.rows, answer.rows, strict=True)
+                for one, other in zip(*rows, strict=True)
+            )
+        return False
+    vectors = [_vector(node) for node in (gold, answer)]
+    return vectors[0] is not None and vectors[1] is not None and _in_order(vectors[0], vectors[1])
+
+
+def _vector(node: Node) -> tuple[Node, ...] | None:
+    if isinstance(node, Listing) and node.brackets != "{}":
+        return node.items
+    if isinstance(node, Matrix) and len(node.rows) == 1:
+        return node.rows[0]
+    if isinstance(node, Matrix) and all(len(row) == 1 for row in node.rows):
+        return tuple(row[0] for row in node.rows)
+    return None
+
+
+def _same_listing(gold: Node, answer: Node) -> bool:
+    one, other = (node if isinstance(node, Listing) else Listing((node,), "") for node in (gold, answer))
+    if len(one.items) > 1 and len(other.items) == 1 and isinstance(other.items[0], Listing):
+        other = other.items[0]
+    ordered = one.brackets not in ("", "{}") or other.brackets not in ("", "{}")
+    if ordered:
+        intervals = {one.brackets, other.brackets} & {"(]", "[)", "[]"}
+        return (one.brackets == other.brackets or not intervals) and _in_order(one.items, other.items)
+    return _in_any_order(one.items, other.items)
+
+
+def _in_order(one: tuple[Node, ...], other: tuple[Node, ...]) -> bool:
+    return len(one) == len(other) and all(_same(gold, answer) for gold, answer in zip(one, other, strict=True))
+
+
+def _in_any_order(gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
+    """Whether each finds its partner. What is given twice counts once."""
+    wanted, given = list(dict.fromkeys(gold)), list(dict.fromkeys(answer))
+    if len(wanted) != len(given):
+        return False
+    for one in wanted:
+        partner = next((other for other in given if _same(one, other)), None)
+        if partner is None:
+            return False
+        given.remove(partner)
+    return True
+
+
+# --- numbers and formulas ---------------------------------------------------------------------------
+
+
+def _same_number(gold: Quantity | Formula, answer: Quantity | Formula) -> bool:
+    if isinstance(gold, Quantity) and isinstance(answer, Quantity):
+        return same_quantity(gold, answer)
+    if isinstance(gold, Formula) and isinstance(answer, Formula):
+        if "".join(gold.latex.split()) == "".join(answer.latex.split()):
+            return True
+        return _same_formula(_parsed(gold.latex, "gold"), _parsed(answer.latex, "answer"))
+    number, formula, whose = (gold, answer, "answer") if isinstance(gold, Quantity) else (answer, gold, "gold")
+    assert isinstance(number, Quantity) and isinstance(formula, Formula)
+    tree = _parsed(formula.latex, whose)
+    try:
+        if values.variables(tree):  # equal where the variables cancel: sin^2 + cos^2 = 1
+            constant = sympy.Rational(number.value.numerator, number.value.denominator)
+            return values.same_function(tree, constant) is True
+        found = values.value(tree)
+    except values.NoValueError:
+        return False  # a number that was written down has a value, and is not too large
+    exact = values.fraction(found)
+    if exact is None:
+        return False
+    if isinstance(found, Fraction):
+        other = Quantity(found, None, formula.percent)
+        return same_quantity(number, other) if gold is number else same_quantity(other, number)
+    scale = 100 if number.percent and not formula.percent else 1
+    if values.same_value(found * scale, number.value):
+        return True
+    # Without an end as a decimal: the policy of `forms.same_quantity`.
+    return is_rounded(number, exact) if gold is number else is_precise(number, exact)
+
+
+def _same_formula(gold: Any, answer: Any) -> bool:
+    same = values.same_function(gold, answer)
+    if same is None:
+        raise UnreadableError("no_value")
+    return same
+
+
+_COMPLEX = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
+
+
+@lru_cache(maxsize=4_000)
+def _tree(latex: str) -> Any:
+    if _BINOMIAL.search(latex):  # the parser works it out
+        raise values.TooLargeError("a binomial of too many digits")
+    try:
+        return latex2sympy(
+            _for_the_parser(latex),
+            is_real=not _COMPLEX.search(latex),
+            convert_degrees=False,
+            normalization_config=None,
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # the parser raises of every kind
+        return None
+
+
+_BINOMIAL = re.compile(r"\\binom\s*\{\s*\d{1,40}\s*\}\s*\{\s*(\d{5,})\s*\}")
+
+
+def _parsed(latex: str, whose: str) -> Any:
+    tree = _tree(latex)
+    if not isinstance(tree, sympy.Expr):
+        raise UnreadableError(whose)
+    return tree
+
+
+_POWER_IN_BRACKETS = re.compile(r"\^\s*\(([^()]*)\)")
+_ASCII: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\text\s*\{([^{}]*)\}", r"\1"),
+        (r"\^\s*(-?\d{2,}|-\w)", r"^{\1}"),
+        (
+            r"(?<![\\a-zA-Z])(sin|cos|tan|cot|sec|csc|log|ln|pi|arcsin|arccos|arctan|theta|alpha|beta)(?![a-zA-Z])",
+            r"\\\1 ",
+        ),
+        (r"([\d.]+)\s*\^\\circ", r"(\1 \\cdot \\frac{\\pi}{180})"),
+        (r"\*", r"\\cdot "),
+        (r"\{\}", ""),
+    )
+]
+
+
+def _for_the_parser(latex: str) -> str:
+    """A formula in LaTeX proper, where it is partly in the ASCII that models write."""
+    for _ in range(MAX_DEPTH):
+        latex, changed = _POWER_IN_BRACKETS.subn(r"^{\1}", latex)
+        if not changed:
+            break
+    for pattern, replacement in _ASCII:
+        latex = pattern.sub(replacement, latex)
+    return latex.strip()
+
+
+# --- relations and sets -----------------------------------------------------------------------------
+
+_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+
+
+def _rising(relation: Relation) -> Relation:
+    """The same relation read in the direction of <."""
+    if relation.signs and all(sign in (">", "\\ge") for sign in relation.signs):
+        return Relation(
+            relation.sides[::-1], relation.nodes[::-1], tuple(_FLIPPED[sign] for sign in relation.signs[::-1])
+        )
+    return relation
+
+
+def _same_relation(gold: Relation, answer: Relation) -> bool:
+    gold, answer = _rising(gold), _rising(answer)
+    if gold.signs != answer.signs:
+        return False
+    if set(gold.signs) == {"="}:
+        if len(gold.signs) == 1:
+            return _same_equation(gold, answer)
+        return _in_any_order(gold.nodes, answer.nodes)
+    if _in_order(gold.nodes, answer.nodes):
+        return True
+    if len(gold.signs) == 1 and gold.signs[0] in ("<", "\\le"):
+        return _same_inequality(gold, answer)
+    return False
+
+
+def _difference(relation: Relation, whose: str) -> Any:
+    left, right = (_parsed(side, whose) for side in relation.sides)
+    return sympy.Add(left, sympy.Mul(-1, right, evaluate=False), evaluate=False)
+
+
+def _same_equation(gold: Relation, answer: Relation) -> bool:
+    """Two equations of one curve: the differences of their sides are multiples of each other."""
+    if {"".join(side.split()) for side in gold.sides} == {"".join(side.split()) for side in answer.sides}:
+        return True
+    same = values.same_function(_difference(gold, "gold"), _difference(answer, "answer"), up_to_factor=True)
+    if same is None:
+        raise UnreadableError("no_value")
+    return same
+
+
+def _same_inequality(gold: Relation, answer: Relation) -> bool:
+    ratios = values.set_of_ratios(_difference(gold, "gold"), _difference(answer, "answer"))
+    if not ratios:
+        return False
+    first = values.fraction(ratios[0])
+    return first is not None and first > 0 and all(values.same_value(ratios[0], ratio) for ratio in ratios)
+
+
+_SET_NAMES = re.compile(r"\\mathbb\s*\{?[RZQNC]\}?|\\emptyset|\\varnothing|\\R(?![a-zA-Z])")
+
+
+def _is_set(node: Node) -> bool:
+    """Whether a node can only be a set of numbers."""
+    if isinstance(node, SetAlgebra):
+        return True
+    if isinstance(node, Formula):
+        return _SET_NAMES.fullmatch(node.latex) is not None
+    return isinstance(node, Relation) and (node.signs != ("=",) and "=" not in node.signs)
+
+
+def _same_set(gold: Node, answer: Node) -> bool | None:
+    """Whether two sets of numbers are the same; None where one of them is no such set."""
+    one, other = _as_set(gold), _as_set(answer)
+    return None if one is None or other is None else intervals.same_set(one, other)
+
+
+def _as_set(node: Node) -> intervals.RealSet | None:
+    """The real numbers that a node stands for, None where it is no set of numbers."""
+    if isinstance(node, SetAlgebra):
+        return _algebra(node)
+    if isinstance(node, Listing) and node.brackets == "{}":
+        elements = [_number(item) for item in node.items]
+        return None if None in elements else intervals.union(intervals.point(element) for element in elements)
+    if isinstance(node, Listing) and node.brackets and len(node.items) == 2:
+        return _between(node.items[0], node.items[1], node.brackets)
+    if isinstance(node, Listing) and not node.brackets and all(_is_set(item) for item in node.items):
+        sets = [_as_set(item) for item in node.items]
+        return None if None in sets else intervals.union(interval for one in sets if one for interval in one)
+    if isinstance(node, Formula) and _SET_NAMES.fullmatch(node.latex):
+        letter = re.sub(r"\\mathbb|[{}\s\\]", "", node.latex)
+        return {"R": intervals.REALS, "emptyset": (), "varnothing": ()}.get(letter)
+    return _solutions(_rising(node)) if isinstance(node, Relation) else None
+
+
+def _algebra(node: SetAlgebra) -> intervals.RealSet | None:
+    sets = [_as_set(part) for part in node.parts]
+    made = sets[0]
+    for sign, other in zip(node.signs, sets[1:], strict=True):
+        if made is None or other is None:
+            return None
+        if sign == "\\cup":
+            made = intervals.union([*made, *other])
+        else:
+            made = intervals.intersection(made, intervals.complement(other) if sign == "\\setminus" else other)
+    return made
+
+
+def _solutions(relation: Relation) -> intervals.RealSet | None:
+    """The values of its one variable for which a relation holds; None where that is not plain to see."""
+    sides, nodes, signs = relation.sides, relation.nodes, relation.signs
+    if signs == ("\\in",):
+        return _as_set(nodes[1])
+    if signs == ("\\ne",):
+        excluded = _number(nodes[1])
+        return None if excluded is None or not is_name(sides[0]) else intervals.complement((intervals.point(excluded),))
+    if not all(sign in ("<", "\\le") for sign in signs):
+        return None
+    brackets = ("(" if signs[0] == "<" else "[") + (")" if signs[-1] == "<" else "]")
+    if len(signs) == 2 and is_name(sides[1]):
+        return _between(nodes[0], nodes[2], brackets)
+    if len(signs) == 1 and is_name(sides[0]):
+        return _between(_MINUS_INFINITY, nodes[1], "(" + brackets[1])
+    if len(signs) == 1 and is_name(sides[1]):
+        return _between(nodes[0], _INFINITY, brackets[0] + ")")
+    return None
+
+
+_INFINITY, _MINUS_INFINITY = Formula("\\infty"), Formula("-\\infty")
+_INFINITE = re.compile(r"([-+]?)\s*(?:\\infty|infty|infinity|inf|oo)")
+
+
+def _between(low: Node, high: Node, brackets: str) -> intervals.RealSet | None:
+    ends = _number(low), _number(high)
+    if ends[0] is None or ends[1] is None:
+        return None
+    opened = [bracket in "()" or mpmath.isinf(values.as_mp(end)) for bracket, end in zip(brackets, ends, strict=True)]
+    return intervals.union([intervals.Interval(*ends, *opened)])
+
+
+def _number(node: Node) -> values.Value | None:
+    """A real number, infinities too; None for all else."""
+    if isinstance(node, Quantity):
+        return node.value / 100 if node.percent else node.value
+    if not isinstance(node, Formula | Words):
+        return None
+    text = node.latex if isinstance(node, Formula) else node.text
+    infinite = _INFINITE.fullmatch(text.strip())
+    if infinite:
+        return -intervals.INFINITY if infinite[1] == "-" else intervals.INFINITY
+    tree = _tree(text) if isinstance(node, Formula) else None
+    try:
+        return None if tree is None else values.value(tree)
+    except values.TooLargeError:
+        raise
+    except values.NoValueError:
+        return None

@@ -1,0 +1,318 @@
+r"""The normal form of an answer's text, and the numbers that can be read from it without mathematics software.
+
+In: an answer, in LaTeX, ASCII or words. Out: one spelling of it (`normal`), or a `Quantity`. Everything here is linear
+in the text; what needs algebra is in `equality`.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_CHARS = 2_000
+"""No answer that anyone grades is longer; a longer one is compared as text only."""
+MAX_DIGITS = 1_000
+MAX_POWER_OF_TEN = 1_000
+
+# --- one spelling ---------------------------------------------------------------------------------
+
+_CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("−–—﹣－", "-"),
+        **dict.fromkeys("  \u2009\u202f\u3000\u200a\u2002\u2003", " "),
+        **dict.fromkeys("\u200b\ufeff\u2061\u2062", ""),
+        **dict.fromkeys("’′‘`", "'"),
+        **dict.fromkeys("“”\"", ""),
+        "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ", "±": r"\pm ",
+        "√": r"\sqrt ", "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
+        "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ", "≈": r"\approx ", "θ": r"\theta ",
+        "ℝ": r"\mathbb{R}", "，": ",", "；": ";", "：": ":", "（": "(", "）": ")", "。": "", "％": "%", "＝": "=",
+        "【": "", "】": "", "、": ",", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+        "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "⁄": "/",
+        **{character: f"^{digit}" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        **{character: f"_{digit}" for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+    }
+)  # fmt: skip
+
+_LIMIT = r"(?![a-zA-Z])"
+_REWRITES: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (rf"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it){_LIMIT}\.?", ""),
+        (r"\\!", ""),
+        (rf"(?<!\\)\\[,;:> ]|\\q?quad{_LIMIT}|\\(?:hspace|vspace|phantom)\{{[^{{}}]*\}}|~|&(?=\s*=)", " "),
+        (r"\{,\}", ","),
+        (rf"\\[dtc]frac{_LIMIT}", r"\\frac"),
+        (rf"\\dbinom{_LIMIT}|\\tbinom{_LIMIT}", r"\\binom"),
+        (r"\\(?:mathrm|mathbf|mathit|mathsf|textbf|textit|textrm|texttt|textsf|textnormal|mbox|hbox|operatorname\*?|boldsymbol|bm|bold|emph|underline|overline(?=\{\\text))\s*\{", r"\\text{"),
+        (rf"\\(?:leq?|leqslant){_LIMIT}|<=", r"\\le "),
+        (rf"\\(?:geq?|geqslant){_LIMIT}|>=", r"\\ge "),
+        (rf"\\lt{_LIMIT}", "<"),
+        (rf"\\gt{_LIMIT}", ">"),
+        (rf"\\neq?{_LIMIT}|!=", r"\\ne "),
+        (r"\\lbrace", r"\\{"),
+        (r"\\rbrace", r"\\}"),
+        (r"\\langle|\\lparen", "("),
+        (r"\\rangle|\\rparen", ")"),
+        (r"\\lbrack", "["),
+        (r"\\rbrack", "]"),
+        (r"\\lvert|\\rvert|\\vert|\\mid", "|"),
+        (r"\\text\s*\{\s*(?:and|or|和|或)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?:(?![a-zA-Z])|(?=[a-zA-Z]\s?[=(]))|[和或]|\\(?:lor|land|vee|wedge)" + _LIMIT, ","),
+        (r",(?:\s*,)+", ","),
+        (r"\\?[$€£¥₹]|\\(?:pounds|euro)" + _LIMIT, ""),
+        (r"\\text\s*\{\s*(?:percent|percentage|pct|\\?%)\s*\}|\\%|\b(?:percentage|percent|pct)\b", "%"),
+        (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree" + _LIMIT + r"|\\text\s*\{\s*degrees?\s*\}|(?<=\d)\s*(?:degrees?|deg)\b", r"^\\circ "),
+        (r"\\sqrt\s*(?=[\w])(\w)", r"\\sqrt{\1}"),
+        (r"\\(frac|binom)\s*([\da-zA-Z])\s*([\da-zA-Z])", r"\\\1{\2}{\3}"),
+        (r"\\(frac|binom)\s*([\da-zA-Z])\s*\{", r"\\\1{\2}{"),
+        (r"(\\(?:frac|binom)\s*\{[^{}]*\})\s*([\da-zA-Z])", r"\1{\2}"),
+        (r"\\frac\s*(\\[a-z]+)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\(?:overline|overrightarrow|vec|bar|angle|triangle)\s*(?:\{\s*([A-Z]{2,3})\s*\}|([A-Z]{2,3})(?![a-zA-Z]))", r"\1\2"),
+        (r"\\text\s*\{([^{}]*\d[^{}]*)\}", r"\1"),
+        (r"\(\s*\\?mod\s*(\w+)\s*\)|\\p?mod\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1\2}"),
+        (r"\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\*\*", "^"),
+        (r"\s+", " "),
+    )
+]  # fmt: skip
+_ESCAPED_TWICE = re.compile(r"\\\\(?=[a-zA-Z])")
+"""Commands as JSON has them; in a matrix they are ends of rows."""
+_OUTER = re.compile(
+    r"^(?:[\s:=,;]|\.(?!\d)|\\[\[(](?!\s*\\?\w+\s*[,;]))+|(?:[\s:;,]|\.(?!\d)|\\[\])]|\\(?![a-zA-Z{}%]))+$"
+)
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+
+
+def normal(answer: str) -> str:
+    """One spelling of an answer: commands, spaces, dashes, currency signs and dressing made equal."""
+    text = answer.translate(_CHARACTERS)
+    if "matrix}" not in text:
+        text = _ESCAPED_TWICE.sub(r"\\", text)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    while (bare := _OUTER.sub("", text)) != text:
+        text = bare
+    return text
+
+
+def key(answer: str) -> str:
+    """What is equal for equal text: the normal form without spaces, `\\text{}` and the letters' case."""
+    text = _TEXT.sub(r"\1", normal(answer))
+    return "".join(text.split()).casefold()
+
+
+_CHOICE = re.compile(r"(?:option |choice )?(?:\(\s*([A-J])\s*\)|([A-J])(?=[.):]|$))[.:)]?\s*(.*)")
+
+
+def choice(answer: str) -> tuple[str, str] | None:
+    """The letter of a multiple choice and what stands behind it: of "(C) 12" C and 12. None for other answers."""
+    if len(answer) > MAX_CHARS:
+        return None
+    found = _CHOICE.fullmatch(_TEXT.sub(r"\1", normal(answer)).strip())
+    return (found[1] or found[2], found[3].strip()) if found else None
+
+
+# --- quantities -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number as it was written.
+
+    `value` is exact. `decimals` counts the digits behind a decimal point, None where there is no point: such a number
+    is meant exactly. A percentage has the value before its sign.
+    """
+
+    value: Fraction
+    decimals: int | None = None
+    percent: bool = False
+    unit: str = ""
+
+    def exact(self) -> "Quantity":
+        """The number itself: without a memory of how it was written."""
+        return Quantity(self.value / 100 if self.percent else self.value, unit=self.unit)
+
+    @property
+    def digits(self) -> int:
+        """Significant digits of a decimal number."""
+        return len(str(abs(int(self.value * 10 ** (self.decimals or 0)))))
+
+
+_INTEGER = r"\d{1,3}(?:,\s?\d{3})+(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+"
+_DECIMAL = rf"(?:{_INTEGER})?\.\d+|(?:{_INTEGER})\.?"
+_QUANTITY = re.compile(
+    rf"""(?P<sign>[-+]?)\s*
+    (?: (?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<part>\d+)\s*\}}\s*\{{\s*(?P<parts>\d+)\s*\}}
+      | \\frac\s*\{{\s*(?P<top>-?\s*(?:{_DECIMAL}))\s*\}}\s*\{{\s*(?P<bottom>-?\s*(?:{_DECIMAL}))\s*\}}
+      | (?P<mixed>\d+)\s(?P<over>\d+)\s?/\s?(?P<under>\d+)
+      | \(?\s*(?P<above>-?\s*(?:{_DECIMAL}))\s*\)?\s*/\s*\(?\s*(?P<below>-?\s*(?:{_DECIMAL}))\s*\)?
+      | (?P<number>{_DECIMAL})
+        (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<tens>[-+]?\s*\d{{1,4}})\s*\}}|(?P<ten>\d))
+          | [eE](?P<exponent>[-+]?\d{{1,4}}) )?
+      | \((?P<inside>[-+]?\s*(?:{_DECIMAL}))\)
+    )
+    (?:\s*(?P<percent>%|\\%))?
+    (?P<unit>\s*\^\\circ\s*[CFK]?|\s*(?:\\text\s*\{{[^{{}}]{{1,60}}\}}|[a-zA-Z]{{2,20}}(?:[ /.][a-zA-Z]{{1,20}}){{0,4}}|[a-zA-Z](?:/[a-zA-Z])?)(?:\s?\^\s?\{{?-?\d\}}?)?)?
+    """,
+    re.VERBOSE,
+)  # fmt: skip
+_LETTER_UNITS = frozenset(["m", "s", "g", "h", "L", "l", "J", "N", "W", "V", "A", "C", "F", "K"])
+_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
+_NO_UNITS = frozenset(["pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "mod", "choose"])
+_UNIT_NAMES = {
+    name: unit
+    for unit, names in {
+        "cm": "cm centimeter centimeters centimetre centimetres",
+        "m": "m meter meters metre metres",
+        "km": "km kilometer kilometers kilometre kilometres",
+        "mm": "mm millimeter millimeters",
+        "in": "in inch inches",
+        "ft": "ft foot feet",
+        "yd": "yd yard yards",
+        "mi": "mi mile miles",
+        "s": "s sec secs second seconds",
+        "min": "min mins minute minutes",
+        "h": "h hr hrs hour hours",
+        "day": "day days",
+        "week": "week weeks",
+        "month": "month months",
+        "year": "year years",
+        "g": "g gram grams",
+        "kg": "kg kilogram kilograms",
+        "cent": "cent cents",
+        "dollar": "dollar dollars",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+
+
+def quantity(text: str) -> Quantity | None:
+    """The number that a normal form is, its unit beside it; None for everything else."""
+    if len(text) > MAX_DIGITS + 100:
+        return None
+    found = _QUANTITY.fullmatch(text.strip())
+    if found is None:
+        return None
+    unit = _unit(found["unit"] or "")
+    if unit is None:
+        return None
+    number = _value(found)
+    if number is None:
+        return None
+    value, decimals = number
+    if found["sign"] == "-":
+        value = -value
+    return Quantity(value, decimals, found["percent"] is not None, unit)
+
+
+_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d{2}|\d{4,})")
+
+
+def two_quantities(gold: str, answer: str) -> tuple[Quantity | None, Quantity | None]:
+    """The numbers that two normal forms are. A comma is a decimal point only where the other one has that point."""
+    one, other = quantity(gold), quantity(answer)
+    if one is None and other is not None and other.decimals:
+        return quantity(_DECIMAL_COMMA.sub(r"\1.\2", gold)), other
+    if other is None and one is not None and one.decimals:
+        return one, quantity(_DECIMAL_COMMA.sub(r"\1.\2", answer))
+    return one, other
+
+
+def _value(found: re.Match[str]) -> tuple[Fraction, int | None] | None:
+    if found["whole"] or found["mixed"]:
+        whole, part, parts = (
+            found[name] for name in (("whole", "part", "parts") if found["whole"] else ("mixed", "over", "under"))
+        )
+        return (int(whole) + Fraction(int(part), int(parts)), None) if int(parts) else None
+    if found["top"] or found["above"]:
+        above, below = (_decimal(found[name]) for name in (("top", "bottom") if found["top"] else ("above", "below")))
+        return (above[0] / below[0], None) if below[0] else None
+    value, decimals = _decimal(found["number"] or found["inside"])
+    power = found["tens"] or found["ten"] or found["exponent"]
+    if power:
+        exponent = int(power.replace(" ", ""))
+        if abs(exponent) > MAX_POWER_OF_TEN:
+            return None
+        value *= Fraction(10) ** exponent
+        decimals = max(decimals - exponent, 0) or None if decimals is not None else None
+    return value, decimals
+
+
+def _decimal(written: str) -> tuple[Fraction, int | None]:
+    bare = written.replace(",", "").replace(" ", "")
+    part = bare.partition(".")[2]
+    return Fraction(bare.removesuffix(".")), len(part) if part else None
+
+
+def _unit(written: str) -> str | None:
+    """The unit in one spelling, "" for one that is not known; None where the letters are a variable."""
+    spelled = _TEXT.sub(r"\1", written).replace("^\\circ", "degree")
+    name, _, power = spelled.partition("^")
+    words = name.replace(".", " ").split()
+    if not words:
+        return ""
+    if words[0] in _POWERS and len(words) > 1:
+        words, power = words[1:], _POWERS[words[0]]
+    known = _UNIT_NAMES.get(words[0].casefold()) if len(words) == 1 else None
+    if known:
+        return known + power.strip(" {}")
+    marked = written.lstrip().startswith(("\\text", "^"))
+    apart = written.startswith(" ") and (len(name.strip()) > 2 or name.strip() in _LETTER_UNITS)
+    return "" if (marked or apart) and words[0] not in _NO_UNITS else None
+
+
+def same_quantity(gold: Quantity, answer: Quantity) -> bool:
+    """Whether two numbers are the same by the precision policy, which the gold answer's form decides.
+
+    - Numbers without a point are exact: nothing but the same value matches.
+    - A decimal gold answer of three digits or more matches what rounds to it (3.14 the answers 3.1416 and 22/7 not 3.2).
+    - A decimal answer matches a gold value that has no end as a decimal if it has six digits or decimals of it.
+    - A percentage matches with and without its sign, and as a fraction of one.
+    - Units are not compared, unless both are known and differ.
+    """
+    if gold.unit and answer.unit and gold.unit != answer.unit:
+        return False
+    if gold.percent or answer.percent:
+        return _same_value(gold, answer) or _same_value(_of_one(gold), _of_one(answer))
+    return _same_value(gold, answer)
+
+
+def _of_one(number: Quantity) -> Quantity:
+    if not number.percent:
+        return number
+    decimals = None if number.decimals is None else number.decimals + 2
+    return Quantity(number.value / 100, decimals)
+
+
+def _same_value(gold: Quantity, answer: Quantity) -> bool:
+    if gold.value == answer.value:
+        return True
+    finer = answer.decimals is None or gold.decimals is None or answer.decimals > gold.decimals
+    if gold.decimals is not None and finer:
+        return is_rounded(gold, answer.value)
+    return gold.decimals is None and not _ends(gold.value) and is_precise(answer, gold.value)
+
+
+def is_rounded(gold: Quantity, value: Fraction) -> bool:
+    """Whether a value, written with the gold answer's digits, is the gold answer."""
+    return gold.decimals is not None and gold.digits >= 3 and gold.decimals >= 2 and _rounds_to(value, gold)
+
+
+def is_precise(answer: Quantity, value: Fraction) -> bool:
+    """Whether a decimal answer is a value without an end, given to enough digits, rounded or cut."""
+    if answer.decimals is None or max(answer.digits, answer.decimals) < 6:
+        return False
+    cut = int(value * 10**answer.decimals)
+    return _rounds_to(value, answer) or cut == answer.value * 10**answer.decimals
+
+
+def _rounds_to(value: Fraction, number: Quantity) -> bool:
+    return abs(value - number.value) <= Fraction(1, 2 * 10 ** (number.decimals or 0))
+
+
+def _ends(value: Fraction) -> bool:
+    """Whether a value has an end as a decimal."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1

@@ -1,0 +1,129 @@
+"""The grader: is a response's final answer the gold one?"""
+
+import asyncio
+import queue
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pipeline.grading.child import Child
+from pipeline.grading.extraction import final_answer, gold_answer, last_number
+from pipeline.grading.forms import MAX_CHARS, choice, key, normal, quantity, same_quantity, two_quantities
+from pipeline.records import VerdictName
+
+TIME_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict, the answer it is about, the rule that decided (`number`, `text`, `formula`, ...), and seconds."""
+
+    verdict: VerdictName
+    extracted: str | None
+    matched_by: str
+    seconds: float
+
+
+class Grader:
+    """A pool of warm child processes. Safe to share among threads; use as a context manager or `close` it."""
+
+    def __init__(self, workers: int = 1, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self._time_limit_s = time_limit_s
+        self._children: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        self._workers = workers
+        # Threads of its own: in the loop's, slow grades would hold up the writing of paid answers.
+        self._waiting = ThreadPoolExecutor(workers)
+        for _ in range(workers):
+            self._children.put(Child())
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the children."""
+        self._waiting.shutdown(cancel_futures=True)
+        for _ in range(self._workers):
+            self._children.get().kill()
+
+    def grade(self, gold: str, response: str) -> Grade:
+        """Grade one response, in at most the time limit and what a fresh child takes to start."""
+        started = time.monotonic()
+        answer = final_answer(response)
+        if answer is None:
+            return Grade("unparsable", None, "no_final_answer", time.monotonic() - started)
+        verdict, matched_by = self.compare(gold_answer(gold), answer)
+        return Grade(verdict, answer, matched_by, time.monotonic() - started)
+
+    def compare(self, gold: str, answer: str) -> tuple[VerdictName, str]:
+        """Compare two answers: what needs no algebra here, all else in a child."""
+        gold, answer, letters = _without_letters(gold, answer)
+        return letters or compare_cheaply(gold, answer) or self._asked(gold, answer, exact=False)
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two answers are exactly the same, neither of them gold: for `voting.classes`."""
+        if max(len(one), len(other)) > MAX_CHARS or key(one) == key(other):
+            return key(one[:MAX_CHARS]) == key(other[:MAX_CHARS]) and one[MAX_CHARS:] == other[MAX_CHARS:]
+        numbers = [quantity(normal(answer)) for answer in (one, other)]
+        if numbers[0] is not None and numbers[1] is not None:
+            return numbers[0].exact() == numbers[1].exact()
+        return self._asked(one, other, exact=True)[0] == "correct"
+
+    def _asked(self, gold: str, answer: str, *, exact: bool) -> tuple[VerdictName, str]:
+        child = self._children.get()
+        try:
+            return child.ask(gold, answer, self._time_limit_s, exact=exact)
+        finally:
+            self._children.put(child)
+
+    async def agrade(self, gold: str, response: str) -> Grade:
+        """`grade` without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, self.grade, gold, response)
+
+
+# --- what needs no algebra --------------------------------------------------------------------------
+
+
+def compare_cheaply(gold: str, answer: str) -> tuple[VerdictName, str] | None:
+    """The verdict where the text or two plain numbers decide it; None where algebra must."""
+    if max(len(gold), len(answer)) > MAX_CHARS:
+        return ("correct", "text") if "".join(gold.split()) == "".join(answer.split()) else ("unparsable", "too_long")
+    wanted, given = key(gold), key(answer)
+    if not wanted or not given:
+        return "unparsable", "answer" if wanted else "gold"
+    if wanted == given:
+        return "correct", "text"
+    number, other = two_quantities(normal(gold), normal(answer))
+    if number is None:
+        return None
+    if other is not None:
+        return ("correct" if same_quantity(number, other) else "incorrect"), "number"
+    return ("incorrect", "not_worked_out") if _SUM.fullmatch(answer.rpartition("=")[2]) else None
+
+
+_TERM = r"[\s$(]*[-+]?[\d][\d.,]*[\s$)]*"
+_SUM = re.compile(rf"{_TERM}(?:(?:[-+*×·÷]|\\(?:times|cdot|div)(?!\s*10\s*\^)){_TERM})+")
+"""A sum that was left to the reader: whoever repeats the problem, "7 + 7 + 6", has not answered it."""
+
+
+def _without_letters(gold: str, answer: str) -> tuple[str, str, tuple[VerdictName, str] | None]:
+    """Both answers without a choice's letter before them, and the verdict where the letters decide."""
+    wanted, given = choice(gold), choice(answer)
+    if wanted and given:
+        return gold, answer, ("correct" if wanted[0] == given[0] else "incorrect", "choice")
+    if wanted and wanted[1]:
+        return wanted[1], answer, None
+    return gold, given[1] if given and given[1] else answer, None
+
+
+def grade_last_number(gold: str, response: str) -> Grade:
+    """Grade the last number in the text, box or no box, thought or no thought."""
+    found = last_number(response)
+    if found is None:
+        return Grade("unparsable", None, "last_number", 0.0)
+    number, wanted = quantity(found), quantity(normal(gold))
+    same = number is not None and wanted is not None and number.value == wanted.value
+    return Grade("correct" if same else "incorrect", found, "last_number", 0.0)

@@ -1,0 +1,275 @@
+r"""The structure of an answer: numbers, words and formulas, in lists, tuples, sets, matrices and relations.
+
+In: an answer's text. Out: a `Node`. Nothing is computed; a formula stays the LaTeX it is.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from pipeline.grading.forms import MAX_CHARS, Quantity, key, normal, quantity
+
+MAX_DEPTH = 40
+MAX_ITEMS = 200
+
+
+class UnreadableError(Exception):
+    """An answer that is no mathematics that can be read; says why, or whose it is."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """An answer in words, or a name."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula, in LaTeX; `percent` where a percent sign stood behind it."""
+
+    latex: str
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Several answers, a tuple, a set or an interval: what stands between its brackets, "" without any."""
+
+    items: tuple["Node", ...]
+    brackets: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix or a vector, by rows."""
+
+    rows: tuple[tuple["Node", ...], ...]
+
+
+@dataclass(frozen=True)
+class Relation:
+    r"""Sides with `=`, `<`, `\le`, `>`, `\ge`, `\ne` or `\in` between them."""
+
+    sides: tuple[str, ...]
+    nodes: tuple["Node", ...]
+    signs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SetAlgebra:
+    r"""Sets with `\cup`, `\cap` or `\setminus` between them, taken from the left."""
+
+    parts: tuple["Node", ...]
+    signs: tuple[str, ...]
+
+
+Node = Words | Quantity | Formula | Listing | Matrix | Relation | SetAlgebra
+
+_OPEN = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+_TOKEN = re.compile(r"\\(?:begin|end)\{[a-zA-Z*]{1,20}\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
+_SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge", "\\ne": "\\ne", "\\in": "\\in"}
+_ALGEBRA = {"\\cup": "\\cup", "\\cap": "\\cap", "\\setminus": "\\setminus", "\\backslash": "\\setminus"}
+
+
+def _split(text: str, separators: dict[str, str]) -> tuple[list[str], list[str]]:
+    """A text cut at the separators that stand in no bracket, and which they were."""
+    parts, found, depth, start = [], [], 0, 0
+    for token in _TOKEN.finditer(text):
+        piece = token.group()
+        if piece in _OPEN or piece.startswith("\\begin"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise UnreadableError("too_deep")
+        elif piece in (")", "]", "}", "\\}") or piece.startswith("\\end"):
+            depth = max(0, depth - 1)
+        elif depth == 0 and piece in separators:
+            parts.append(text[start : token.start()].strip())
+            found.append(separators[piece])
+            start = token.end()
+            if len(parts) > MAX_ITEMS:
+                raise UnreadableError("too_long")
+    return [*parts, text[start:].strip()], found
+
+
+def _enclosed(text: str) -> tuple[str, str] | None:
+    """The brackets around the whole of a text, and what is in them."""
+    for opening in ("\\{", "{", "(", "[", "]"):
+        if text.startswith(opening):
+            break
+    else:
+        return None
+    closings = {"\\{": ("\\}",), "{": ("}",)}.get(opening, (")", "]", "["))
+    closing = next((closing for closing in closings if text.endswith(closing)), None)
+    if closing is None or len(text) <= len(opening) + len(closing) - 1:
+        return None
+    inside = text[len(opening) : -len(closing)]
+    depth = 0
+    for token in _TOKEN.finditer(inside):
+        depth += {"(": 1, "[": 1, "{": 1, "\\{": 1, ")": -1, "]": -1, "}": -1, "\\}": -1}.get(token.group(), 0)
+        if depth < 0:
+            return None
+    # A bracket turned outwards, as in ]0, 1[, is an open end.
+    return ("(" if opening == "]" else opening[-1]) + (")" if closing == "[" else closing[-1]), inside.strip()
+
+
+_MATRIX = re.compile(
+    r"([-\w.{}()/+ ]*|-?\\(?:frac|sqrt)[-\w.{}()/+ ]*)\\begin\{([pbvBV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(.*)\\end\{\2\}",
+    re.DOTALL,
+)
+"""A matrix, with a factor before it."""
+_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['-])*(?:[\s.]+[^\W\d_](?:[^\W\d_]|['-])*)*\.?")
+_CHOICE = re.compile(r"\(?\s*(?:\\text\s*\{)?\s*\(?\s*([A-J])\s*\)?\s*(?:\})?\s*\)?")
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_UNIT_BEHIND = re.compile(
+    r"(?<=[\d)}\w])\s*(?:\\text\s*\{[^{}]*\}|\^\\circ\s*[CF]?|(?<=[\d}]) [a-z]{2,12})(?:\s?\^\s?\{?\d\}?)?$"
+)
+_SETS_IN_WORDS = {
+    "all real numbers": "\\mathbb{R}",
+    "all reals": "\\mathbb{R}",
+    "empty set": "\\emptyset",
+    "no solution": "\\emptyset",
+    "no solutions": "\\emptyset",
+    "no real solutions": "\\emptyset",
+}
+_ANGLES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+_FUNCTION_WORDS = frozenset(
+    [
+        "pi",
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "lg",
+        "sqrt",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "mod",
+        "arcsin",
+        "arccos",
+        "arctan",
+    ]
+)
+
+
+@lru_cache(maxsize=1_000)
+def read(answer: str, *, exact: bool = False) -> Node:
+    """The structure of an answer. Where it is `exact`, a decimal is the number it shows, and 5% is 0.05."""
+    if len(answer) > MAX_CHARS:
+        raise UnreadableError("too_long")
+    text = normal(answer)
+    if not text:
+        raise UnreadableError("empty")
+    node = _read(text)
+    return _exactly(node) if exact else node
+
+
+def _exactly(node: Node) -> Node:
+    if isinstance(node, Quantity):
+        return node.exact()
+    if isinstance(node, Formula):
+        return Formula(f"({node.latex})/100") if node.percent else node
+    if isinstance(node, Listing):
+        return replace(node, items=tuple(map(_exactly, node.items)))
+    if isinstance(node, Matrix):
+        return Matrix(tuple(tuple(map(_exactly, row)) for row in node.rows))
+    if isinstance(node, Relation):
+        return replace(node, nodes=tuple(map(_exactly, node.nodes)))
+    if isinstance(node, SetAlgebra):
+        return replace(node, parts=tuple(map(_exactly, node.parts)))
+    return node
+
+
+def _read(text: str) -> Node:
+    text = text.strip()
+    number = quantity(text)
+    if number is not None:
+        return number
+    matrix = _MATRIX.fullmatch(text)
+    if matrix and "\\begin" not in matrix[3]:
+        lines = re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b", matrix[3])
+        factor = matrix[1].strip()
+        rows = [line.split("&") for line in lines if line.strip()]
+        return Matrix(tuple(tuple(_item(f"({factor})({cell})" if factor else cell) for cell in row) for row in rows))
+    parts, signs = _split(text, {";": ";"})
+    if not signs:
+        parts, signs = _split(text, {",": ","})
+    if signs:
+        return Listing(tuple(_read(part) for part in parts if part), "")
+    enclosed = _enclosed(text)
+    if enclosed:
+        brackets, inside = enclosed
+        parts, signs = _split(inside, {";": ";"})
+        if not signs:
+            parts, signs = _split(inside, {",": ","})
+        if signs or brackets == "{}":
+            parts = [part for part in parts if part]
+            if brackets == "{}" and len(parts) == 1 and re.search(r"\||:|\\in", parts[0]):
+                return _read(re.split(r"\||:", parts[0], maxsplit=1)[-1])  # {x | x > 2}
+            return Listing(tuple(_read(part) for part in parts), brackets)
+        if brackets == "()" or (brackets == "[]" and quantity(inside) is not None):
+            return _read(inside) if inside else _unreadable()
+    parts, signs = _split(text, _SIGNS | {"\\approx": "\\approx", "\\equiv": "\\equiv"})
+    if "\\approx" in signs:  # an exact value and what it is about: the exact one counts
+        parts, signs = parts[: signs.index("\\approx") + 1], signs[: signs.index("\\approx")]
+        return _read(" ".join(x for pair in zip(parts, [*signs, ""], strict=True) for x in pair))
+    if "\\equiv" in signs:
+        return Words(key(text).casefold())
+    if signs and all(parts):
+        return Relation(tuple(parts), tuple(map(_read, parts)), tuple(signs))
+    parts, signs = _split(text, _ALGEBRA)
+    if signs and all(parts):
+        return SetAlgebra(tuple(_read(part) for part in parts), tuple(signs))
+    if text.count("\\pm") == 1 and "\\mp" not in text:
+        return Listing((_read(text.replace("\\pm", "+")), _read(text.replace("\\pm", "-"))), "")
+    return _item(text)
+
+
+def _unreadable() -> Node:
+    raise UnreadableError("empty")
+
+
+def _item(text: str) -> Node:
+    """A single value: a number, words, or a formula."""
+    text = text.strip()
+    number = quantity(text)
+    if number is not None:
+        return number
+    bare = _TEXT.sub(r"\1", text).strip()
+    if (
+        _WORD.fullmatch(bare)
+        and not set(bare.casefold().split()) & _FUNCTION_WORDS
+        and (len(bare) > 1 or "\\text" in text)
+    ):
+        return Words(" ".join(bare.casefold().rstrip(".").split()))
+    percent = text.endswith("%")
+    text = text.removesuffix("%").strip()
+    stripped = text if _ANGLES.search(text) else _UNIT_BEHIND.sub("", text).strip()
+    return Formula(stripped or text, percent)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+_NAME = re.compile(
+    r"""\|?\s*(?: \\?[a-zA-Z]{1,8} | \\(?:text|overline|angle|triangle|vec|hat|widehat|overrightarrow|mathbf)\s?\{?\s?[\w\s']{1,30}\}? )
+    (?:_\{?\w{1,6}\}?)?'*\s*(?:\^\{?[-\w]{1,4}\}?)?\s*(?:\(\s*[\w,\s]{1,12}\s*\))?\s*\|?""",
+    re.VERBOSE,
+)
+
+
+def is_name(side: str) -> bool:
+    """Whether the left side of an equation only says what its right side is."""
+    enclosed = _enclosed(side)
+    if enclosed:
+        return all(_NAME.fullmatch(part) for part in _split(enclosed[1], {",": ",", ";": ";"})[0])
+    fraction = re.fullmatch(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", side)
+    if fraction:
+        return all(_NAME.fullmatch(part.strip()) for part in fraction.groups())
+    return _NAME.fullmatch(side) is not None
