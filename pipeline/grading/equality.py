@@ -81,7 +81,7 @@ def _same(gold: Node, answer: Node) -> bool:
             return same
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _same_relation(gold, answer)
-    if isinstance(gold, Relation) or isinstance(answer, Relation):
+    if isinstance(gold, Relation | SetAlgebra) or isinstance(answer, Relation | SetAlgebra):
         return False
     if isinstance(gold, Listing) or isinstance(answer, Listing):
         return _same_listing(gold, answer)

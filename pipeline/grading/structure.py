@@ -69,6 +69,7 @@ Node = Words | Quantity | Formula | Listing | Matrix | Relation | SetAlgebra
 _OPEN = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
 _TOKEN = re.compile(r"\\(?:begin|end)\{[a-zA-Z*]{1,20}\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge", "\\ne": "\\ne", "\\in": "\\in"}
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![a-zA-Z])")
 _ALGEBRA = {"\\cup": "\\cup", "\\cap": "\\cap", "\\setminus": "\\setminus", "\\backslash": "\\setminus"}
 
 
@@ -222,11 +223,13 @@ def _read(text: str) -> Node:
         return _read(" ".join(x for pair in zip(parts, [*signs, ""], strict=True) for x in pair))
     if "\\equiv" in signs:
         return Words(key(text).casefold())
+    pieces, joins = _split(text, _ALGEBRA)
+    if joins and all(_INEQUALITY.search(piece) for piece in pieces):  # a < x < b \\cup c < x < d
+        return SetAlgebra(tuple(map(_read, pieces)), tuple(joins))
     if signs and all(parts):
         return Relation(tuple(parts), tuple(map(_read, parts)), tuple(signs))
-    parts, signs = _split(text, _ALGEBRA)
-    if signs and all(parts):
-        return SetAlgebra(tuple(_read(part) for part in parts), tuple(signs))
+    if joins and all(pieces):
+        return SetAlgebra(tuple(map(_read, pieces)), tuple(joins))
     if text.count("\\pm") == 1 and "\\mp" not in text:
         return Listing((_read(text.replace("\\pm", "+")), _read(text.replace("\\pm", "-"))), "")
     return _item(text)

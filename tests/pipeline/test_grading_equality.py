@@ -195,6 +195,9 @@ TABLE = [
     (r"\text{Monday}", "Monday", YES),
     (r"-\infty < x < \infty", r"\mathbb{R}", YES),
     (r"x\equiv 3\pmod 7", r"x \equiv 3 \pmod{7}", YES),
+    (r"x < 1 \cup x > 2", r"(-\infty,1)\cup(2,\infty)", YES),
+    (r"(-\infty,5)\cup(5,\infty)", "25/72", NO),
+    ("25/72", r"(-\infty,5)\cup(5,\infty)", NO),
 ]  # fmt: skip
 
 
