@@ -50,7 +50,7 @@ def main() -> int:
             ThreadPoolExecutor(WORKERS) as threads,
             ProcessPoolExecutor(WORKERS) as processes,
         ):
-            warm = rows[:20]
+            warm = [{"gold": "x", "response": rf"\boxed{{y + {n}}}"} for n in range(20)]  # both start their processes
             ours(warm, grader, threads), theirs(warm, processes)
             for _ in range(given.rounds):
                 mine, other = ours(rows, grader, threads), theirs(rows, processes)

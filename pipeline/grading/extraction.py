@@ -12,6 +12,8 @@ MAX_RESPONSE_CHARS = 200_000
 """The end of a longer response is read: the final answer stands there."""
 MAX_STATEMENT_CHARS = 400
 """The end of a response whose last sentence is looked for."""
+REPEATED = 8
+"""How many of the last statements are looked at for one that is whole."""
 
 _TAIL = re.compile(r"(?:\s{0,9}(?:<\|[^|<>]{1,30}\|>(?:user|assistant)?|I hope it is correct\.?))+$")
 """Tokens of a chat template, and the last words of Minerva's prompt."""
@@ -131,7 +133,7 @@ _STATEMENT = re.compile(
 def _stated(answer: str, *, cut: bool) -> str | None:
     """What follows the last "answer is"; "" where nothing or an unclosed box does, None where nothing is stated."""
     ends = [match.end() for match in _STATEMENT.finditer(answer)]
-    for end in reversed(ends):
+    for end in reversed(ends[-REPEATED:]):
         rest = answer[end:].lstrip(" }")
         math = _MATH_FIRST.match(rest)
         line, ended, _ = (math.group(), "\n", "") if math and "\n" in math.group() else rest.partition("\n")
