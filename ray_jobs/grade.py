@@ -29,8 +29,8 @@ def grade(pairs: str, workers: int) -> None:
             row, future = under_way.popleft()
             found = future.result()
             verdicts[found.verdict] += 1
-            if isinstance(row.get("label"), bool):
-                against[row["label"], found.verdict == "correct"] += 1
+            if row.get("label") in (True, False):
+                against[bool(row["label"]), found.verdict == "correct"] += 1
             made = {
                 "id": row["id"],
                 "verdict": found.verdict,
@@ -57,7 +57,7 @@ def _opened(pairs: str) -> TextIO:
     if pairs == "-":
         return sys.stdin
     try:
-        return Path(pairs).open(encoding="utf-8")
+        return Path(pairs).open(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
             f"cannot read {pairs!r}: {error.strerror}; give a JSONL file, or - for standard input"
@@ -71,17 +71,15 @@ def _rows(lines: TextIO, pairs: str) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            row = json.loads(line)
-            wrong = [
-                name for name in ("gold", "response") if not isinstance(row, dict) or not isinstance(row.get(name), str)
-            ]
-            if wrong:
-                raise DataError(f"{pairs}, line {number}: {wrong[0]!r} is no text: rows are {{id, gold, response}}")
+            row = json.loads(line, parse_int=str, parse_float=str)  # numbers as they are written
+            for name in ("gold", "response"):
+                if not isinstance(row, dict) or not isinstance(row.get(name), str):
+                    raise DataError(f"{pairs}, line {number}: {name!r} is no text: rows are {{id, gold, response}}")
             yield {"id": number, **row}
     except UnicodeDecodeError:
         raise DataError(f"{pairs}, line {number + 1}: is no UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{pairs}, line {number}: is no JSON ({error.msg})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{pairs}, line {number}: is no JSON ({getattr(error, 'msg', 'too deep')})") from None
 
 
 def _summary(verdicts: Counter[str], against: Counter[tuple[bool, bool]]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import mpmath
 import sympy
-from latex2sympy2_extended import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
 from pipeline.grading import intervals, values
 from pipeline.grading.forms import Quantity, is_precise, is_rounded, key, same_quantity
@@ -38,7 +38,8 @@ def judge(gold: str, answer: str, *, exact: bool = False) -> Judged:
     """Compare two answers in any form: by the precision policy, or as `exact` values. May take its time."""
     try:
         wanted, given = read(gold, exact=exact), read(answer, exact=exact)
-        if isinstance(wanted, Quantity) and isinstance(given, Formula) and _UNWORKED.search(given.latex):
+        number = isinstance(wanted, Quantity) and wanted.decimals is None
+        if number and isinstance(given, Formula) and _is_left_undone(given.latex):
             return "incorrect", "not_worked_out"
         return ("correct" if _same(wanted, given) else "incorrect"), _kind(wanted)
     except values.TooLargeError:
@@ -49,8 +50,20 @@ def judge(gold: str, answer: str, *, exact: bool = False) -> Judged:
         return "unparsable", "too_deep"
 
 
-_UNWORKED = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|log|lg|ln|sum|prod|int|lim)(?![a-z])")
-"""What is in a formula that says a number without having found it: whoever repeats the problem has not answered it."""
+_FUNCTION = re.compile(r"(?<![a-zA-Z])(?:sin|cos|tan|cot|sec|csc|log|lg|ln|gcd|lcm|sum|prod|int|lim|max|min)(?![a-z])")
+_OPERATOR = re.compile(r"\\(?:times|cdot|div)")
+_ARITHMETIC = re.compile(r"\\(?:frac|[lr]floor|[lr]ceil|text)")
+_SUM = re.compile(r"[\d)}\]]\s*[-+*]\s*[\d({\[|]")
+
+
+def _is_left_undone(latex: str) -> bool:
+    """Whether a formula says a number without having found it: whoever repeats the problem has not answered it.
+
+    Powers, factorials, roots and constants are ways to write a number; sums, products of numbers and functions are not.
+    """
+    plain = _ARITHMETIC.sub(" ", _OPERATOR.sub("*", latex))
+    return bool(_FUNCTION.search(latex) or (_SUM.search(plain) and not re.search(r"[\^!a-zA-Z\\]", plain)))
+
 
 _KINDS = {
     Words: "text",
@@ -76,9 +89,13 @@ def _same(gold: Node, answer: Node) -> bool:
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
         return _same_matrix(gold, answer)
     if _is_set(gold) or _is_set(answer):
+        if (about := _about(gold)) and (also := _about(answer)) and about != also:
+            return False
         same = _same_set(gold, answer)
         if same is not None:
             return same
+        if isinstance(gold, Formula) or isinstance(answer, Formula):
+            return False
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _same_relation(gold, answer)
     if isinstance(gold, Relation | SetAlgebra) or isinstance(answer, Relation | SetAlgebra):
@@ -104,8 +121,8 @@ def _unwrapped(gold: Node, answer: Node) -> tuple[Node, Node]:
         return _single(named_gold[1]), answer
     if named_answer and not isinstance(gold, Relation):
         return gold, _single(named_answer[1])
-    if isinstance(answer, Relation) and set(answer.signs) == {"="} and isinstance(gold, Quantity | Words):
-        return gold, _single(answer.nodes[-1])  # "7 + 7 + 6 = 20"
+    if isinstance(gold, Quantity) and isinstance(answer, Relation) and _is_true_chain(answer):
+        return gold, _single(answer.nodes[-1])
     if named_gold and named_answer:
         one, other = _same_name(named_gold[0]), _same_name(named_answer[0])
         if one == other:
@@ -113,13 +130,20 @@ def _unwrapped(gold: Node, answer: Node) -> tuple[Node, Node]:
     return gold, answer
 
 
+def _is_true_chain(node: Relation) -> bool:
+    """Whether all sides are the same: of "7 + 7 + 6 = 20"."""
+    return set(node.signs) == {"="} and all(_same(side, node.nodes[-1]) for side in node.nodes[:-1])
+
+
 def _same_name(name: str) -> str:
-    bare = re.sub(r"\([a-z]\)$", "", key(name).casefold().strip("|"))
+    bare = re.sub(r"\([a-z]\)$", "", key(name).casefold())
     return "y" if bare == "f" else bare
 
 
 def _single(node: Node) -> Node:
     while isinstance(node, Listing) and len(node.items) == 1 and node.brackets in ("", "{}", "()"):
+        if node.brackets == "{}" and _is_set(node.items[0]):
+            break
         node = node.items[0]
     return node
 
@@ -133,7 +157,7 @@ def _plain(node: Node) -> str:
     """An answer's words without article, spaces and dressing; nothing for one that is not made of letters."""
     text = node.text if isinstance(node, Words) else node.latex if isinstance(node, Formula) else ""
     bare = re.sub(
-        r"\\text|[\s{}.'-]" if isinstance(node, Words) else r"\\text|[\s{}]", "", _ARTICLE.sub("", text.casefold())
+        r"\\text|[\s{}.-]" if isinstance(node, Words) else r"\\text|[\s{}]", "", _ARTICLE.sub("", text.casefold())
     )
     return bare if bare.isalnum() else ""
 
@@ -155,7 +179,7 @@ def _same_matrix(gold: Node, answer: Node) -> bool:
 
 
 def _vector(node: Node) -> tuple[Node, ...] | None:
-    if isinstance(node, Listing) and node.brackets != "{}":
+    if isinstance(node, Listing) and node.brackets in ("", "()", "[]"):
         return node.items
     if isinstance(node, Matrix) and len(node.rows) == 1:
         return node.rows[0]
@@ -168,11 +192,20 @@ def _same_listing(gold: Node, answer: Node) -> bool:
     one, other = (node if isinstance(node, Listing) else Listing((node,), "") for node in (gold, answer))
     if len(one.items) > 1 and len(other.items) == 1 and isinstance(other.items[0], Listing):
         other = other.items[0]
-    ordered = one.brackets not in ("", "{}") or other.brackets not in ("", "{}")
-    if ordered:
-        intervals = {one.brackets, other.brackets} & {"(]", "[)", "[]"}
-        return (one.brackets == other.brackets or not intervals) and _in_order(one.items, other.items)
+    kinds = {one.brackets, other.brackets}
+    if kinds & {"(]", "[)", "[]"} and len(kinds) > 1:
+        return False
+    if kinds == {"()", "{}"}:
+        return False
+    names = [assigned[0] for item in one.items if (assigned := _assigned(item))]
+    in_order = kinds - {"", "{}"} or (len(names) == len(one.items) > len(set(names)) - 1 and _unnamed(other))
+    if in_order and (kinds - {"", "{}"} or len(set(names)) == len(names) > 1):
+        return _in_order(one.items, other.items)
     return _in_any_order(one.items, other.items)
+
+
+def _unnamed(node: Listing) -> bool:
+    return not any(_assigned(item) for item in node.items)
 
 
 def _in_order(one: tuple[Node, ...], other: tuple[Node, ...]) -> bool:
@@ -180,8 +213,10 @@ def _in_order(one: tuple[Node, ...], other: tuple[Node, ...]) -> bool:
 
 
 def _in_any_order(gold: tuple[Node, ...], answer: tuple[Node, ...]) -> bool:
-    """Whether each finds its partner. What is given twice counts once."""
-    wanted, given = list(dict.fromkeys(gold)), list(dict.fromkeys(answer))
+    """Whether each finds its partner. What the answer says twice counts once, unless the gold answer does so too."""
+    wanted, given = list(gold), list(answer)
+    if len(set(wanted)) == len(wanted):
+        given = list(dict.fromkeys(given))
     if len(wanted) != len(given):
         return False
     for one in wanted:
@@ -232,11 +267,14 @@ def _same_formula(gold: Any, answer: Any) -> bool:
     return same
 
 
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
 _COMPLEX = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
 
 
 @lru_cache(maxsize=4_000)
 def _tree(latex: str) -> Any:
+    if _DERIVATIVE.search(latex):  # the parser takes it of a symbol: 0
+        return None
     if _BINOMIAL.search(latex):  # the parser works it out
         raise values.TooLargeError("a binomial of too many digits")
     try:
@@ -245,6 +283,7 @@ def _tree(latex: str) -> Any:
             is_real=not _COMPLEX.search(latex),
             convert_degrees=False,
             normalization_config=None,
+            conversion_config=_CONVERSION,
         )
     except (MemoryError, RecursionError):
         raise
@@ -252,6 +291,7 @@ def _tree(latex: str) -> Any:
         return None
 
 
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\s*(?:\^\{?\d\}?)?\s*[a-zA-Z]?\s*\}")
 _BINOMIAL = re.compile(r"\\binom\s*\{\s*\d{1,40}\s*\}\s*\{\s*(\d{5,})\s*\}")
 
 
@@ -262,11 +302,23 @@ def _parsed(latex: str, whose: str) -> Any:
     return tree
 
 
+def _prime(found: "re.Match[str]") -> str:
+    """A name of its own for what is marked: the parser does not see marks."""
+    return f"{found[1]}_{{{'q' * len(found[2])}}}"
+
+
 _POWER_IN_BRACKETS = re.compile(r"\^\s*\(([^()]*)\)")
-_ASCII: list[tuple[re.Pattern[str], str]] = [
+_ASCII: list[tuple[re.Pattern[str], Any]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\text\s*\{([^{}]*)\}", r"\1"),
+        (r"([a-zA-Z])('+)", _prime),
+        (r"(?<![\w^_{.}])(\d+)\s*\\frac\s*\{(\d+)\}\s*\{(\d+)\}", r"(\1+\\frac{\2}{\3})"),
+        (r"(?<![\w^_{.}/])(\d+)\s*/\s*(\d+)(?=\s+[a-zA-Z(]|\s*\\(?:pi|sqrt))", r"\\frac{\1}{\2}"),
+        (
+            r"\\(sin|cos|tan|cot|sec|csc|log|ln|lg)\s*([a-zA-Z](?![a-zA-Z])|\d+(?:\.\d+)?|\\[a-z]+|\{[^{}]*\})\s*\\(cdot|times)",
+            r"\\\1(\2) \\\3",
+        ),
         (r"\^\s*(-?\d{2,}|-\w)", r"^{\1}"),
         (
             r"(?<![\\a-zA-Z])(sin|cos|tan|cot|sec|csc|log|ln|pi|arcsin|arccos|arctan|theta|alpha|beta)(?![a-zA-Z])",
@@ -328,18 +380,22 @@ def _same_equation(gold: Relation, answer: Relation) -> bool:
     """Two equations of one curve: the differences of their sides are multiples of each other."""
     if {"".join(side.split()) for side in gold.sides} == {"".join(side.split()) for side in answer.sides}:
         return True
-    same = values.same_function(_difference(gold, "gold"), _difference(answer, "answer"), up_to_factor=True)
-    if same is None:
-        raise UnreadableError("no_value")
-    return same
+    return values.factor(_difference(gold, "gold"), _difference(answer, "answer")) is not None
+
+
+def _about(node: Node) -> str:
+    """The variable that a relation is about, "" where it is about none alone."""
+    if isinstance(node, Relation):
+        names = [side for side in node.sides if is_name(side) and not _INFINITE.fullmatch(side.strip())]
+        return _same_name(names[0]) if len(names) == 1 else ""
+    return ""
 
 
 def _same_inequality(gold: Relation, answer: Relation) -> bool:
-    ratios = values.set_of_ratios(_difference(gold, "gold"), _difference(answer, "answer"))
-    if not ratios:
-        return False
-    first = values.fraction(ratios[0])
-    return first is not None and first > 0 and all(values.same_value(ratios[0], ratio) for ratio in ratios)
+    left, right = _difference(gold, "gold"), _difference(answer, "answer")
+    factor = values.factor(left, right) if values.variables(left) else None
+    exact = None if factor is None else values.fraction(factor)
+    return exact is not None and exact > 0
 
 
 _SET_NAMES = re.compile(r"\\mathbb\s*\{?[RZQNC]\}?|\\emptyset|\\varnothing|\\R(?![a-zA-Z])")
@@ -371,7 +427,12 @@ def _as_set(node: Node) -> intervals.RealSet | None:
         return _between(node.items[0], node.items[1], node.brackets)
     if isinstance(node, Listing) and not node.brackets and all(_is_set(item) for item in node.items):
         sets = [_as_set(item) for item in node.items]
-        return None if None in sets else intervals.union(interval for one in sets if one for interval in one)
+        if None in sets:
+            return None
+        both = intervals.REALS  # "and" where that leaves something, else "or"
+        for one in sets:
+            both = intervals.intersection(both, one or ())
+        return both or intervals.union(interval for one in sets for interval in one or ())
     if isinstance(node, Formula) and _SET_NAMES.fullmatch(node.latex):
         letter = re.sub(r"\\mathbb|[{}\s\\]", "", node.latex)
         return {"R": intervals.REALS, "emptyset": (), "varnothing": ()}.get(letter)
@@ -395,7 +456,7 @@ def _solutions(relation: Relation) -> intervals.RealSet | None:
     """The values of its one variable for which a relation holds; None where that is not plain to see."""
     sides, nodes, signs = relation.sides, relation.nodes, relation.signs
     if signs == ("\\in",):
-        return _as_set(nodes[1])
+        return _as_set(nodes[1]) if is_name(sides[0]) else None
     if signs == ("\\ne",):
         excluded = _number(nodes[1])
         return None if excluded is None or not is_name(sides[0]) else intervals.complement((intervals.point(excluded),))
@@ -419,6 +480,8 @@ def _between(low: Node, high: Node, brackets: str) -> intervals.RealSet | None:
     ends = _number(low), _number(high)
     if ends[0] is None or ends[1] is None:
         return None
+    if intervals.compare(ends[0], ends[1]) > 0 or (ends[0] == ends[1] and brackets != "[]"):
+        return None  # a pair, no interval
     opened = [bracket in "()" or mpmath.isinf(values.as_mp(end)) for bracket, end in zip(brackets, ends, strict=True)]
     return intervals.union([intervals.Interval(*ends, *opened)])
 

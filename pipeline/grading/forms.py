@@ -28,22 +28,29 @@ _CHARACTERS = str.maketrans(
         "ℝ": r"\mathbb{R}", "，": ",", "；": ";", "：": ":", "（": "(", "）": ")", "。": "", "％": "%", "＝": "=",
         "【": "", "】": "", "、": ",", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
         "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "⁄": "/",
-        **{character: f"^{digit}" for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-        **{character: f"_{digit}" for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     }
 )  # fmt: skip
+
+_RAISED = {ord(character): plain for character, plain in zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+", strict=True)}
+_LOWERED = {ord(character): plain for character, plain in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)}
+_RAISED_RUN, _LOWERED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+"), re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 
 _LIMIT = r"(?![a-zA-Z])"
 _REWRITES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (rf"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it){_LIMIT}\.?", ""),
+        (r",\s*\\!\s*", ","),
         (r"\\!", ""),
+        (rf"\\(?:color|textcolor)\s*\{{[^{{}}]*\}}|\\(?:large|Large|LARGE|huge|small|normalsize){_LIMIT}", ""),
+        (r"\\(?:begin|end)\{(?:aligned|align\*?|cases|gathered|split|array)\}(?:\{[clr|]*\})?", " "),
+        (r"\.\.\.|…|\\[lc]?dots" + _LIMIT, r"\\dots "),
         (rf"(?<!\\)\\[,;:> ]|\\q?quad{_LIMIT}|\\(?:hspace|vspace|phantom)\{{[^{{}}]*\}}|~|&(?=\s*=)", " "),
         (r"\{,\}", ","),
         (rf"\\[dtc]frac{_LIMIT}", r"\\frac"),
         (rf"\\dbinom{_LIMIT}|\\tbinom{_LIMIT}", r"\\binom"),
         (r"\\(?:mathrm|mathbf|mathit|mathsf|textbf|textit|textrm|texttt|textsf|textnormal|mbox|hbox|operatorname\*?|boldsymbol|bm|bold|emph|underline|overline(?=\{\\text))\s*\{", r"\\text{"),
+        (r"\\math(?:rm|bf|it|sf)\s+(?=\w)", ""),
         (rf"\\(?:leq?|leqslant){_LIMIT}|<=", r"\\le "),
         (rf"\\(?:geq?|geqslant){_LIMIT}|>=", r"\\ge "),
         (rf"\\lt{_LIMIT}", "<"),
@@ -56,59 +63,115 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\\lbrack", "["),
         (r"\\rbrack", "]"),
         (r"\\lvert|\\rvert|\\vert|\\mid", "|"),
-        (r"\\text\s*\{\s*(?:and|or|和|或)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?:(?![a-zA-Z])|(?=[a-zA-Z]\s?[=(]))|[和或]|\\(?:lor|land|vee|wedge)" + _LIMIT, ","),
+        (r"\\text\s*\{\s*(?:and|or|和|或)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?:(?![a-zA-Z])|(?=[a-zA-Z]\s?[=(]))|[和或]|\\(?:lor|land|vee|wedge)" + _LIMIT, ";"),
+        (r"[,;](?:\s*,)*\s*;(?:\s*[,;])*", ";"),
         (r",(?:\s*,)+", ","),
         (r"\\?[$€£¥₹]|\\(?:pounds|euro)" + _LIMIT, ""),
         (r"\\text\s*\{\s*(?:percent|percentage|pct|\\?%)\s*\}|\\%|\b(?:percentage|percent|pct)\b", "%"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree" + _LIMIT + r"|\\text\s*\{\s*degrees?\s*\}|(?<=\d)\s*(?:degrees?|deg)\b", r"^\\circ "),
-        (r"\\sqrt\s*(?=[\w])(\w)", r"\\sqrt{\1}"),
+        (r"\\sqrt\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"),
+        (r"(?:\\sqrt|(?<![\\a-zA-Z])sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\(frac|binom)\s*([\da-zA-Z])\s*([\da-zA-Z])", r"\\\1{\2}{\3}"),
         (r"\\(frac|binom)\s*([\da-zA-Z])\s*\{", r"\\\1{\2}{"),
         (r"(\\(?:frac|binom)\s*\{[^{}]*\})\s*([\da-zA-Z])", r"\1{\2}"),
         (r"\\frac\s*(\\[a-z]+)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\(?:overline|overrightarrow|vec|bar|angle|triangle)\s*(?:\{\s*([A-Z]{2,3})\s*\}|([A-Z]{2,3})(?![a-zA-Z]))", r"\1\2"),
-        (r"\\text\s*\{([^{}]*\d[^{}]*)\}", r"\1"),
+        (r"\\text\s*\{([^{}]*\d[^{}]*)\}", r" \1 "),
         (r"\(\s*\\?mod\s*(\w+)\s*\)|\\p?mod\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1\2}"),
-        (r"\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\*\*", "^"),
         (r"\s+", " "),
     )
 ]  # fmt: skip
 _ESCAPED_TWICE = re.compile(r"\\\\(?=[a-zA-Z])")
-"""Commands as JSON has them; in a matrix they are ends of rows."""
-_OUTER = re.compile(
-    r"^(?:[\s:=,;]|\.(?!\d)|\\[\[(](?!\s*\\?\w+\s*[,;]))+|(?:[\s:;,]|\.(?!\d)|\\[\])]|\\(?![a-zA-Z{}%]))+$"
-)
+"""Commands as JSON has them; in a matrix or in cases they are ends of rows."""
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 
 
 def normal(answer: str) -> str:
     """One spelling of an answer: commands, spaces, dashes, currency signs and dressing made equal."""
-    text = answer.translate(_CHARACTERS)
-    if "matrix}" not in text:
+    text = _RAISED_RUN.sub(lambda run: "^{" + run.group().translate(_RAISED) + "}", answer)
+    text = _LOWERED_RUN.sub(lambda run: "_{" + run.group().translate(_LOWERED) + "}", text).translate(_CHARACTERS)
+    if "\\begin" not in text:
         text = _ESCAPED_TWICE.sub(r"\\", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    while (bare := _OUTER.sub("", text)) != text:
+    return _stripped(text)
+
+
+def _stripped(text: str) -> str:
+    """A text without the delimiters and the punctuation around it."""
+    for _ in range(8):
+        bare = (
+            text.strip(" :=,;\n").lstrip("+").removeprefix("\\approx").removeprefix("\\sim").removeprefix("\\therefore")
+        )
+        bare = bare.rstrip("\\") if bare.endswith("\\") else bare
+        for opening, closing in (("\\[", "\\]"), ("\\(", "\\)")):
+            bare = bare.removeprefix(opening).removesuffix(closing)
+        bare = bare.rstrip(".") if not bare.endswith("\\.") else bare
+        if bare[:1] == "." and not bare[1:2].isdigit():
+            bare = bare.lstrip(".")
+        if bare == text:
+            break
         text = bare
     return text
 
 
 def key(answer: str) -> str:
-    """What is equal for equal text: the normal form without spaces, `\\text{}` and the letters' case."""
-    text = _TEXT.sub(r"\1", normal(answer))
-    return "".join(text.split()).casefold()
+    """What is equal for equal text: the normal form without spaces and `\\text{}`, words without their case."""
+    if len(answer) > MAX_CHARS:
+        return "".join(answer.split())
+    text = _TEXT.sub(r" \1 ", normal(answer)).strip()
+    text = _DIGITS_APART.sub("_", text)
+    return _WORDS.sub(lambda word: word.group().casefold(), "".join(text.split()))
 
 
-_CHOICE = re.compile(r"(?:option |choice )?(?:\(\s*([A-J])\s*\)|([A-J])(?=[.):]|$))[.:)]?\s*(.*)")
+_DIGITS_APART = re.compile(r"(?<=\d)\s+(?=\d)")
+_WORDS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}")
+
+
+def one_case(gold: str, answer: str) -> tuple[str, str]:
+    """Both answers with letters of one case, unless one of them uses a letter in both: there r is not R."""
+    letters = [set(_LETTERS.findall(_COMMAND.sub(" ", text))) for text in (gold, answer)]
+    if any({letter.swapcase() for letter in used} & used for used in letters):
+        return gold, answer
+    return _lowered(gold), _lowered(answer)
+
+
+def _lowered(text: str) -> str:
+    return _COMMAND_OR_LETTER.sub(
+        lambda found: found.group() if len(found.group()) > 1 else found.group().lower(), text
+    )
+
+
+_COMMAND = re.compile(r"\\mathbb\s*\{?[A-Z]\}?|\\[a-zA-Z]+")
+_LETTERS = re.compile(r"[a-zA-Z]")
+_COMMAND_OR_LETTER = re.compile(_COMMAND.pattern + r"|[A-DF-HJ-Z]")
+"""E and I stay what they are: e and i are numbers."""
+
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|选项?|故选|所以选)\s*:?\s*)?(?:\(\s*([A-J])\s*\)|([A-J])(?=[.):]\s|[.):]?$)[.):]?)\s*(.*)",
+    re.IGNORECASE,
+)
+_OTHER_CHOICE = re.compile(r"^[,;]|\([A-J]\)|(?<![a-zA-Z])[A-J](?:[.):]|$)|[,;]\s*[A-J](?![a-zA-Z])")
+_CHOICES = re.compile(r"[A-J](?:[\s,;]*[A-J]){1,5}")
 
 
 def choice(answer: str) -> tuple[str, str] | None:
-    """The letter of a multiple choice and what stands behind it: of "(C) 12" C and 12. None for other answers."""
+    """The letter of a multiple choice and what stands behind it: of "(C) 12" C and 12. None for other answers.
+
+    Several letters, where several are asked for, are one choice: "A, C" is AC.
+    """
     if len(answer) > MAX_CHARS:
         return None
-    found = _CHOICE.fullmatch(_TEXT.sub(r"\1", normal(answer)).strip())
-    return (found[1] or found[2], found[3].strip()) if found else None
+    text = _TEXT.sub(r"\1", normal(answer)).strip()
+    if _CHOICES.fullmatch(text):
+        letters = sorted(re.findall("[A-J]", text))
+        return ("".join(letters), "") if len(set(letters)) == len(letters) else None
+    found = _CHOICE.fullmatch(text)
+    letter = (found[1] or found[2]) if found else ""
+    if found is None or not letter.isupper() or _OTHER_CHOICE.search(found[3]):
+        return None
+    return letter, found[3].strip()
 
 
 # --- quantities -----------------------------------------------------------------------------------
@@ -126,10 +189,13 @@ class Quantity:
     decimals: int | None = None
     percent: bool = False
     unit: str = ""
+    base: int | None = None
 
     def exact(self) -> "Quantity":
         """The number itself: without a memory of how it was written."""
-        return Quantity(self.value / 100 if self.percent else self.value, unit=self.unit)
+        ten = _in_ten(self) if self.base else None
+        value = self.value if ten is None else Fraction(ten)
+        return Quantity(value / 100 if self.percent else value, unit=self.unit)
 
     @property
     def digits(self) -> int:
@@ -137,7 +203,7 @@ class Quantity:
         return len(str(abs(int(self.value * 10 ** (self.decimals or 0)))))
 
 
-_INTEGER = r"\d{1,3}(?:,\s?\d{3})+(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+"
+_INTEGER = r"\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ ]\d{3})+(?!\d)|\d+"
 _DECIMAL = rf"(?:{_INTEGER})?\.\d+|(?:{_INTEGER})\.?"
 _QUANTITY = re.compile(
     rf"""(?P<sign>[-+]?)\s*
@@ -147,17 +213,60 @@ _QUANTITY = re.compile(
       | \(?\s*(?P<above>-?\s*(?:{_DECIMAL}))\s*\)?\s*/\s*\(?\s*(?P<below>-?\s*(?:{_DECIMAL}))\s*\)?
       | (?P<number>{_DECIMAL})
         (?: \s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<tens>[-+]?\s*\d{{1,4}})\s*\}}|(?P<ten>\d))
-          | [eE](?P<exponent>[-+]?\d{{1,4}}) )?
-      | \((?P<inside>[-+]?\s*(?:{_DECIMAL}))\)
+          | [eE](?P<exponent>[-+]?\d{{1,4}})
+          | _\s*\{{?\s*(?P<base>\d{{1,2}})\s*\}}? )?
+      | (?P<before>\d*)\.(?P<after>\d*)\\(?:overline|bar|dot)\s*\{{?(?P<period>\d+)\}}?
+      | \((?P<inside>[-+]?\s*(?:\d+)(?:\.\d+)?)\)
     )
     (?:\s*(?P<percent>%|\\%))?
-    (?P<unit>\s*\^\\circ\s*[CFK]?|\s*(?:\\text\s*\{{[^{{}}]{{1,60}}\}}|[a-zA-Z]{{2,20}}(?:[ /.][a-zA-Z]{{1,20}}){{0,4}}|[a-zA-Z](?:/[a-zA-Z])?)(?:\s?\^\s?\{{?-?\d\}}?)?)?
+    (?P<unit>\s*\^\\circ\s*[CFK]?
+      | (?:\s*\(?\s*\\text\s*\{{[^{{}}]{{1,60}}\}}(?:\s*\^\s*\{{?-?\d\}}?)?\s*\)?\s*(?:/|\\cdot)?){{1,4}}
+      | \s*[\u4e00-\u9fff]{{1,8}}
+      | \s*(?:[a-zA-Z]{{2,20}}(?:[ /.][a-zA-Z]{{1,20}}){{0,4}}|[a-zA-Z](?:/[a-zA-Z])?)(?:\s?\^\s?\{{?-?\d\}}?)?
+    )?
     """,
     re.VERBOSE,
 )  # fmt: skip
-_LETTER_UNITS = frozenset(["m", "s", "g", "h", "L", "l", "J", "N", "W", "V", "A", "C", "F", "K"])
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-_NO_UNITS = frozenset(["pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "mod", "choose"])
+_MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_NO_UNITS = frozenset(
+    [
+        "pi",
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "log",
+        "ln",
+        "exp",
+        "mod",
+        "choose",
+        "root",
+        "squared",
+        "cubed",
+        "over",
+        "divided",
+        "by",
+        "plus",
+        "minus",
+        "times",
+        "or",
+        "and",
+        "more",
+        "less",
+        "is",
+        "not",
+        "infinity",
+        "factorial",
+        "i",
+        "e",
+        "x",
+        "y",
+        "z",
+        "to",
+        "power",
+    ]
+)
 _UNIT_NAMES = {
     name: unit
     for unit, names in {
@@ -179,6 +288,20 @@ _UNIT_NAMES = {
         "g": "g gram grams",
         "kg": "kg kilogram kilograms",
         "cent": "cent cents",
+        "mg": "mg",
+        "lb": "lb lbs pound pounds",
+        "N": "n",
+        "J": "j joule joules",
+        "W": "w watt watts",
+        "V": "v volt volts",
+        "m/s": "m/s",
+        "km/h": "km/h kmh kph",
+        "mph": "mph",
+        "ms": "ms",
+        "degree": "degree degrees deg",
+        "C": "degreec",
+        "F": "degreef",
+        "rad": "rad radian radians",
         "dollar": "dollar dollars",
     }.items()
     for name in names.split()
@@ -201,7 +324,9 @@ def quantity(text: str) -> Quantity | None:
     value, decimals = number
     if found["sign"] == "-":
         value = -value
-    return Quantity(value, decimals, found["percent"] is not None, unit)
+    factor = _MULTIPLES.get(unit, 1)
+    base = int(found["base"]) if found["base"] else None
+    return Quantity(value * factor, decimals, found["percent"] is not None, "" if factor > 1 else unit, base)
 
 
 _DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d{2}|\d{4,})")
@@ -226,6 +351,10 @@ def _value(found: re.Match[str]) -> tuple[Fraction, int | None] | None:
     if found["top"] or found["above"]:
         above, below = (_decimal(found[name]) for name in (("top", "bottom") if found["top"] else ("above", "below")))
         return (above[0] / below[0], None) if below[0] else None
+    if found["period"]:
+        before, after, period = (found[name] for name in ("before", "after", "period"))
+        repeated = Fraction(int(period), 10 ** len(after) * (10 ** len(period) - 1))
+        return Fraction(f"{before or 0}.{after or 0}") + repeated, None
     value, decimals = _decimal(found["number"] or found["inside"])
     power = found["tens"] or found["ten"] or found["exponent"]
     if power:
@@ -244,36 +373,65 @@ def _decimal(written: str) -> tuple[Fraction, int | None]:
 
 
 def _unit(written: str) -> str | None:
-    """The unit in one spelling, "" for one that is not known; None where the letters are a variable."""
-    spelled = _TEXT.sub(r"\1", written).replace("^\\circ", "degree")
+    """The unit in one spelling, "" for one that is not known; None where the letters are no unit but a variable, or
+    words that change the number."""
+    spelled = re.sub(r"[(){}]|\\cdot", " ", _TEXT.sub(r" \1 ", written).replace("^\\circ", "degree"))
     name, _, power = spelled.partition("^")
-    words = name.replace(".", " ").split()
+    words = name.replace(".", " ").casefold().split()
     if not words:
         return ""
+    if words[0] in _MULTIPLES and (len(words) == 1 or not set(words[1:]) & (_NO_UNITS | set(_MULTIPLES))):
+        return words[0]
+    if set(words) & _NO_UNITS or _NO_UNIT.search(spelled):
+        return None
     if words[0] in _POWERS and len(words) > 1:
         words, power = words[1:], _POWERS[words[0]]
-    known = _UNIT_NAMES.get(words[0].casefold()) if len(words) == 1 else None
-    if known:
-        return known + power.strip(" {}")
-    marked = written.lstrip().startswith(("\\text", "^"))
-    apart = written.startswith(" ") and (len(name.strip()) > 2 or name.strip() in _LETTER_UNITS)
-    return "" if (marked or apart) and words[0] not in _NO_UNITS else None
+    marked = written.lstrip().startswith(("\\text", "\\circ", "^", "("))
+    apart = written.startswith(" ")
+    known = _UNIT_NAMES.get("".join(words))
+    if known and (marked or apart or len(words[0]) > 1):
+        return known + power.strip(" ")
+    unknown = (apart and len(words[0]) > 2) or not words[0].isascii()
+    return "" if marked or unknown else None
+
+
+_NO_UNIT = re.compile(r"[^\w\s./^%-]")
+
+
+def is_unit(written: str) -> bool:
+    """Whether a text behind a number is its unit."""
+    return _unit(written) is not None
 
 
 def same_quantity(gold: Quantity, answer: Quantity) -> bool:
     """Whether two numbers are the same by the precision policy, which the gold answer's form decides.
 
     - Numbers without a point are exact: nothing but the same value matches.
-    - A decimal gold answer of three digits or more matches what rounds to it (3.14 the answers 3.1416 and 22/7 not 3.2).
+    - A decimal gold answer of three digits or more, the last no 0, matches what rounds to it (3.14 takes 3.1416).
     - A decimal answer matches a gold value that has no end as a decimal if it has six digits or decimals of it.
-    - A percentage matches with and without its sign, and as a fraction of one.
+    - A percentage matches without its sign, and as a fraction of one; a sign too many is forgiven from 1 on.
+    - A number in another base matches its digits alone, and its value in ten.
     - Units are not compared, unless both are known and differ.
     """
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return False
+    if gold.base or answer.base:
+        same_digits = gold.value == answer.value and answer.base in (None, gold.base)
+        return same_digits or _in_ten(gold) == _in_ten(answer) is not None
     if gold.percent or answer.percent:
-        return _same_value(gold, answer) or _same_value(_of_one(gold), _of_one(answer))
+        sign_left_out = (gold.percent or abs(gold.value) >= 1) and _same_value(gold, answer)
+        return sign_left_out or _same_value(_of_one(gold), _of_one(answer))
     return _same_value(gold, answer)
+
+
+def _in_ten(number: Quantity) -> int | None:
+    """The value of a whole number by the base it is written in; None where it has other digits."""
+    if number.value.denominator != 1:
+        return None
+    try:
+        return int(str(number.value.numerator), number.base or 10)
+    except ValueError:
+        return None
 
 
 def _of_one(number: Quantity) -> Quantity:
@@ -294,7 +452,9 @@ def _same_value(gold: Quantity, answer: Quantity) -> bool:
 
 def is_rounded(gold: Quantity, value: Fraction) -> bool:
     """Whether a value, written with the gold answer's digits, is the gold answer."""
-    return gold.decimals is not None and gold.digits >= 3 and gold.decimals >= 2 and _rounds_to(value, gold)
+    if gold.decimals is None or gold.decimals < 2 or gold.digits < 3:
+        return False
+    return int(gold.value * 10**gold.decimals) % 10 != 0 and _rounds_to(value, gold)
 
 
 def is_precise(answer: Quantity, value: Fraction) -> bool:

@@ -4,10 +4,11 @@ In: an answer's text. Out: a `Node`. Nothing is computed; a formula stays the La
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pipeline.grading.forms import MAX_CHARS, Quantity, key, normal, quantity
+from pipeline.grading.forms import MAX_CHARS, Quantity, is_unit, key, normal, quantity
 
 MAX_DEPTH = 40
 MAX_ITEMS = 200
@@ -115,12 +116,11 @@ def _enclosed(text: str) -> tuple[str, str] | None:
 
 
 _MATRIX = re.compile(
-    r"([-\w.{}()/+ ]*|-?\\(?:frac|sqrt)[-\w.{}()/+ ]*)\\begin\{([pbvBV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(.*)\\end\{\2\}",
+    r"([-\w.{}()/+ ]*|-?\\(?:frac|sqrt)[-\w.{}()/+ ]*)\\begin\{([pbB]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(.*)\\end\{\2\}",
     re.DOTALL,
 )
 """A matrix, with a factor before it."""
-_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['-])*(?:[\s.]+[^\W\d_](?:[^\W\d_]|['-])*)*\.?")
-_CHOICE = re.compile(r"\(?\s*(?:\\text\s*\{)?\s*\(?\s*([A-J])\s*\)?\s*(?:\})?\s*\)?")
+_WORD = re.compile(r"[^\W\d_]+(?:(?:[\s.]+|-(?=[^\W\d_]{2}))[^\W\d_]+)*\.?")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _UNIT_BEHIND = re.compile(
     r"(?<=[\d)}\w])\s*(?:\\text\s*\{[^{}]*\}|\^\\circ\s*[CF]?|(?<=[\d}]) [a-z]{2,12})(?:\s?\^\s?\{?\d\}?)?$"
@@ -166,8 +166,8 @@ def read(answer: str, *, exact: bool = False) -> Node:
     if len(answer) > MAX_CHARS:
         raise UnreadableError("too_long")
     text = normal(answer)
-    if not text:
-        raise UnreadableError("empty")
+    if not text or "!!" in text:
+        raise UnreadableError("empty" if not text else "unreadable")
     node = _read(text)
     return _exactly(node) if exact else node
 
@@ -178,7 +178,7 @@ def _exactly(node: Node) -> Node:
     if isinstance(node, Formula):
         return Formula(f"({node.latex})/100") if node.percent else node
     if isinstance(node, Listing):
-        return replace(node, items=tuple(map(_exactly, node.items)))
+        return Listing(tuple(map(_exactly, node.items)), node.brackets or "{}")
     if isinstance(node, Matrix):
         return Matrix(tuple(tuple(map(_exactly, row)) for row in node.rows))
     if isinstance(node, Relation):
@@ -190,6 +190,9 @@ def _exactly(node: Node) -> Node:
 
 def _read(text: str) -> Node:
     text = text.strip()
+    in_words = " ".join(_TEXT.sub(r"\1", text).casefold().split())
+    if in_words in _SETS_IN_WORDS:
+        return Formula(_SETS_IN_WORDS[in_words])
     number = quantity(text)
     if number is not None:
         return number
@@ -199,17 +202,16 @@ def _read(text: str) -> Node:
         factor = matrix[1].strip()
         rows = [line.split("&") for line in lines if line.strip()]
         return Matrix(tuple(tuple(_item(f"({factor})({cell})" if factor else cell) for cell in row) for row in rows))
-    parts, signs = _split(text, {";": ";"})
-    if not signs:
-        parts, signs = _split(text, {",": ","})
-    if signs:
-        return Listing(tuple(_read(part) for part in parts if part), "")
     enclosed = _enclosed(text)
     if enclosed:
         brackets, inside = enclosed
         parts, signs = _split(inside, {";": ";"})
         if not signs:
             parts, signs = _split(inside, {",": ","})
+        if signs and text.startswith("{"):  # braces that only group
+            return Listing(_flat(_read(part) for part in parts if part), "")
+        if text.startswith("{"):
+            return _read(inside) if inside else _unreadable()
         if signs or brackets == "{}":
             parts = [part for part in parts if part]
             if brackets == "{}" and len(parts) == 1 and re.search(r"\||:|\\in", parts[0]):
@@ -217,10 +219,17 @@ def _read(text: str) -> Node:
             return Listing(tuple(_read(part) for part in parts), brackets)
         if brackets == "()" or (brackets == "[]" and quantity(inside) is not None):
             return _read(inside) if inside else _unreadable()
+    parts, signs = _split(text, {";": ";", "\\\\": ";"})
+    if not signs:
+        parts, signs = _split(text, {",": ","})
+    if signs:
+        return Listing(_flat(_read(part) for part in parts if part), "")
     parts, signs = _split(text, _SIGNS | {"\\approx": "\\approx", "\\equiv": "\\equiv"})
     if "\\approx" in signs:  # an exact value and what it is about: the exact one counts
-        parts, signs = parts[: signs.index("\\approx") + 1], signs[: signs.index("\\approx")]
-        return _read(" ".join(x for pair in zip(parts, [*signs, ""], strict=True) for x in pair))
+        at = signs.index("\\approx")
+        if at == 0 and is_name(parts[0]):
+            return _read(parts[1])
+        return _read(" ".join(x for pair in zip(parts[: at + 1], [*signs[:at], ""], strict=True) for x in pair))
     if "\\equiv" in signs:
         return Words(key(text).casefold())
     pieces, joins = _split(text, _ALGEBRA)
@@ -235,6 +244,20 @@ def _read(text: str) -> Node:
     return _item(text)
 
 
+def _flat(nodes: Iterable["Node"]) -> tuple["Node", ...]:
+    """Lists in a list are one list: of "1, 2 and 3" and "\\pm 1, 2"."""
+    flat: list[Node] = []
+    for node in nodes:
+        flat += node.items if isinstance(node, Listing) and not node.brackets else (node,)
+    return tuple(flat)
+
+
+def _is_prose(bare: str, text: str) -> bool:
+    """Whether letters are words and no product of variables."""
+    words = bare.casefold().replace("-", " ").split()
+    return not set(words) & _FUNCTION_WORDS and (max(map(len, words)) > 3 or ("\\text" in text and len(bare) > 1))
+
+
 def _unreadable() -> Node:
     raise UnreadableError("empty")
 
@@ -246,33 +269,34 @@ def _item(text: str) -> Node:
     if number is not None:
         return number
     bare = _TEXT.sub(r"\1", text).strip()
-    if (
-        _WORD.fullmatch(bare)
-        and not set(bare.casefold().split()) & _FUNCTION_WORDS
-        and (len(bare) > 1 or "\\text" in text)
-    ):
+    if _WORD.fullmatch(bare) and _is_prose(bare, text):
         return Words(" ".join(bare.casefold().rstrip(".").split()))
     percent = text.endswith("%")
     text = text.removesuffix("%").strip()
-    stripped = text if _ANGLES.search(text) else _UNIT_BEHIND.sub("", text).strip()
-    return Formula(stripped or text, percent)
+    unit = None if _ANGLES.search(text) else _UNIT_BEHIND.search(text)
+    if unit and is_unit(unit.group()) and re.search(r"\d|\\(?:pi|sqrt)", text[: unit.start()]):
+        text = text[: unit.start()].strip()
+    return Formula(text, percent)
 
 
 # --- names --------------------------------------------------------------------------------------
 
 _NAME = re.compile(
-    r"""\|?\s*(?: \\?[a-zA-Z]{1,8} | \\(?:text|overline|angle|triangle|vec|hat|widehat|overrightarrow|mathbf)\s?\{?\s?[\w\s']{1,30}\}? )
-    (?:_\{?\w{1,6}\}?)?'*\s*(?:\^\{?[-\w]{1,4}\}?)?\s*(?:\(\s*[\w,\s]{1,12}\s*\))?\s*\|?""",
+    r"""(?: (?!\\?(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp)(?![a-z]))\\?[a-zA-Z]{1,8}
+          | \\(?:text|overline|angle|triangle|vec|hat|widehat|overrightarrow|mathbf)\s?\{?\s?[\w\s']{1,30}\}?
+          | \|\s*[A-Za-z]{2}\s*\| )
+    (?:_\{?\w{1,6}\}?)?\s*(?:\(\s*[\w,\s]{1,12}\s*\))?\s*""",
     re.VERBOSE,
 )
 
 
 def is_name(side: str) -> bool:
     """Whether the left side of an equation only says what its right side is."""
+    side = side.strip()
     enclosed = _enclosed(side)
     if enclosed:
         return all(_NAME.fullmatch(part) for part in _split(enclosed[1], {",": ",", ";": ";"})[0])
     fraction = re.fullmatch(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", side)
     if fraction:
-        return all(_NAME.fullmatch(part.strip()) for part in fraction.groups())
+        return all(re.fullmatch(r"[A-Za-z]{1,3}", part.strip()) for part in fraction.groups())
     return _NAME.fullmatch(side) is not None

@@ -19,8 +19,11 @@ Value = Any
 """A `Fraction`, or a real or complex number of mpmath where that cannot be."""
 
 DIGITS = 100
-EQUAL = mpmath.mpf(10) ** -60
-"""How near two values of a hundred digits are when they are the same: nothing that anyone writes comes as close."""
+SPARE = 40
+"""Of these digits so many may be lost on the way: two values are the same when they agree in all the others."""
+EQUAL = mpmath.mpf(10) ** (SPARE - DIGITS)
+MAX_DIGITS = 4_000
+MAX_DIGITS_AT_POINTS = 400
 MAX_BITS = 200_000
 """Larger numbers are not worked out: a power tower has more digits than the world has atoms."""
 IMAGINARY = "i"
@@ -39,26 +42,50 @@ class TooLargeError(NoValueError):
     """A number with more digits than are worked out."""
 
 
-def value(formula: sympy.Basic, at: Mapping[str, Fraction] | None = None) -> Value:
-    """The value of a formula, its variables as given by name. Raises NoValueError."""
-    with mpmath.workdps(DIGITS):
+def value(formula: sympy.Basic, at: Mapping[str, Fraction] | None = None, *, most: int = MAX_DIGITS) -> Value:
+    """The value of a formula, its variables as given by name. Raises NoValueError.
+
+    A very large or very small value is worked out again to more digits, twice as many more as it has zeros: so that
+    10^100 + sqrt(2) is not 10^100 + sqrt(3), and what is left of a difference of equals is 0.
+    """
+    found = _worked_out(formula, at or {}, DIGITS)
+    zeros = _zeros(found)
+    if isinstance(found, Fraction) or zeros <= 10:
+        return found
+    digits = DIGITS + 2 * zeros
+    if digits > most:
+        raise TooLargeError("too many digits")
+    again = _worked_out(formula, at or {}, digits)
+    vanished = abs(found) < 1 and _zeros(again) > zeros + SPARE
+    return Fraction(0) if vanished else again
+
+
+def _worked_out(formula: sympy.Basic, at: Mapping[str, Fraction], digits: int) -> Value:
+    with mpmath.workdps(digits):
         try:
-            found = _value(formula, at or {})
+            found = _value(formula, at)
         except (ZeroDivisionError, OverflowError, ValueError, TypeError, AttributeError) as error:
             raise NoValueError(str(error)) from error
         if not isinstance(found, Fraction) and not mpmath.isfinite(found):
             raise NoValueError("not finite")
-        return found
+        return Fraction(0) if found == 0 else found
+
+
+def _zeros(number: Value) -> int:
+    """How many zeros a number has before or behind its first digits."""
+    size = abs(as_mp(number))
+    return abs(int(mpmath.log10(size))) if size else 0
 
 
 def same_value(one: Value, other: Value) -> bool:
     """Whether two values are the same number."""
     if isinstance(one, Fraction) and isinstance(other, Fraction):
         return one == other
-    with mpmath.workdps(DIGITS):
+    zeros = max(_zeros(one), _zeros(other))
+    with mpmath.workdps(DIGITS + 3 * zeros):
         one, other = as_mp(one), as_mp(other)
         size = max(abs(one), abs(other))
-        return bool(size < EQUAL or abs(one - other) <= EQUAL * size)
+        return bool(size == 0 or abs(one - other) <= EQUAL * min(size * size, 1 / size, 1))
 
 
 def fraction(number: Value) -> Fraction | None:
@@ -78,64 +105,60 @@ def variables(formula: sympy.Basic) -> set[str]:
     return (symbols - {IMAGINARY}) | functions
 
 
-def same_function(one: sympy.Basic, other: sympy.Basic, *, up_to_factor: bool = False) -> bool | None:
-    """Whether two formulas are equal for every value of their variables; None where that cannot be told.
+def same_function(one: sympy.Basic, other: sympy.Basic) -> bool | None:
+    """Whether two formulas are equal for every value of their variables; None where that cannot be told."""
+    pairs = _pairs(one, other)
+    return None if pairs is None else all(same_value(here, there) for here, there in pairs)
 
-    With `up_to_factor` it is enough that one is a constant multiple of the other, and the constant is not zero: so are
-    the sides of two equations of the same curve. The constant's sign is ignored.
-    """
-    ratios = set_of_ratios(one, other)
-    if ratios is None:
+
+def factor(one: sympy.Basic, other: sympy.Basic) -> Value | None:
+    """The constant, not 0, by which the second formula must be multiplied to give the first, if there is one."""
+    pairs = _pairs(one, other)
+    if pairs is None or any((here == 0) != (there == 0) for here, there in pairs):
         return None
-    if up_to_factor:
-        first = ratios[0]
-        return not same_value(first, Fraction(0)) and all(same_value(first, ratio) for ratio in ratios[1:])
-    return all(same_value(ratio, Fraction(1)) for ratio in ratios)
+    with mpmath.workdps(DIGITS):
+        ratios = [
+            here / there if isinstance(here, Fraction) and isinstance(there, Fraction) else as_mp(here) / as_mp(there)
+            for here, there in pairs
+            if there != 0
+        ]
+    return ratios[0] if ratios and all(same_value(ratios[0], ratio) for ratio in ratios[1:]) else None
 
 
-def set_of_ratios(one: sympy.Basic, other: sympy.Basic) -> list[Value] | None:
-    """one / other at several points, None where there are too few points at which both have a value.
-
-    Where both are zero a point says nothing; where only one is, the ratio is taken as zero.
-    """
+def _pairs(one: sympy.Basic, other: sympy.Basic) -> list[tuple[Value, Value]] | None:
+    """The values of both at several points, None where there are too few at which both have one."""
     names = sorted(variables(one) | variables(other))
     if not names:
         try:
-            return [_ratio(value(one), value(other))]
+            return [(value(one), value(other))]
         except TooLargeError:
             raise
         except NoValueError:
             return None
-    ratios = []
-    for at in _points(names):
+    pairs = []
+    for at in _points(names, positive=_is_for_positive(one) or _is_for_positive(other)):
         try:
-            here, there = value(one, at), value(other, at)
-        except TooLargeError:
-            raise
+            pairs.append((value(one, at, most=MAX_DIGITS_AT_POINTS), value(other, at, most=MAX_DIGITS_AT_POINTS)))
         except NoValueError:
             continue
-        ratios.append(_ratio(here, there))
-        if len(ratios) == POINTS:
+        if len(pairs) == POINTS:
             break
-    return ratios if len(ratios) >= ENOUGH_POINTS else None
+    return pairs if len(pairs) >= ENOUGH_POINTS else None
 
 
-def _ratio(here: Value, there: Value) -> Value:
-    zero = Fraction(0)
-    if same_value(here, zero) or same_value(there, zero):
-        return Fraction(1) if same_value(here, there) else zero
-    if isinstance(here, Fraction) and isinstance(there, Fraction):
-        return here / there
-    with mpmath.workdps(DIGITS):
-        return as_mp(here) / as_mp(there)
+def _is_for_positive(formula: sympy.Basic) -> bool:
+    """Whether a formula has a root or a logarithm of a variable: whoever writes it means positive values."""
+    roots = (power for power in formula.atoms(sympy.Pow) if not power.exp.is_integer and power.base.free_symbols)
+    return any(True for _ in roots) or any(log.free_symbols for log in formula.atoms(sympy.log))
 
 
-def _points(names: list[str]) -> Iterable[dict[str, Fraction]]:
-    """Points of no special shape: first of both signs, then positive ones for formulas that live only there."""
+def _points(names: list[str], *, positive: bool) -> Iterable[dict[str, Fraction]]:
+    """Points of no special shape, near and far, first of both signs, then positive ones."""
     dice = random.Random(0)
-    for low in (-4, -4, -4, 0, 0):
-        for _ in range(POINTS // 2):
-            yield {name: Fraction(dice.randint(low * 997 + 1, 4 * 997), 997) for name in names}
+    for attempt in range(3 * POINTS):
+        high = (4, 40, 4, 4_000)[attempt % 4] * 997
+        low = 1 if positive or attempt >= 2 * POINTS else -high
+        yield {name: Fraction(dice.randint(low, high), 997) for name in names}
 
 
 # --- one formula ----------------------------------------------------------------------------------
@@ -174,7 +197,7 @@ def _value(node: Any, at: Mapping[str, Fraction]) -> Value:
         return _FUNCTIONS[name](*(_value(argument, at) for argument in node.args))
     if isinstance(node, sympy.Sum | sympy.Product) and len(node.limits) == 1:
         return _series(node, at)
-    if isinstance(node, sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit | sympy.Derivative | sympy.Subs):
+    if isinstance(node, sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit):
         done = node.doit()
         if done != node:
             return _value(done, at)

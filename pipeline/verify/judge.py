@@ -5,6 +5,7 @@ answer only, as a quoted string, and must answer in one word: what a response sa
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,6 +18,8 @@ from pipeline.records import Problem, Trace, Verdict, VerdictName, digest
 from pipeline.responses import Segment
 
 MAX_ANSWER_CHARS = 300
+MAX_ANSWER_WORDS = 12
+"""A longer answer is no answer but a text, and may be written for the judge."""
 
 
 def is_judged(trace: Trace, symbolic: Verdict, config: Judge) -> bool:
@@ -31,7 +34,7 @@ async def judge(problem: Problem, trace: Trace, client: ChatClient, segment: Seg
     """The judge's verdict; `unparsable` where it gave none, with the reason as `matched_by`."""
     answer = shown_answer(trace.response)
     if not answer:
-        return _verdict(trace, "unparsable", None, "no_final_answer", 0.0)
+        return _verdict(trace, "unparsable", None, "no_short_answer", 0.0)
     messages = prompts.judge(problem.problem, problem.answer, json.dumps(answer, ensure_ascii=False))
     outcome = await client.buy(chat_request(client.endpoint, messages, 0), segment)
     if outcome.reply is None:
@@ -47,9 +50,11 @@ _OPINIONS: dict[str, VerdictName] = {prompts.SAME: "correct", prompts.DIFFERENT:
 
 
 def shown_answer(response: str) -> str:
-    """The final answer as the judge sees it: the end of the response where none is found; printable characters only."""
-    answer = final_answer(response) or split_thought(response)[1].strip()[-MAX_ANSWER_CHARS:]
-    return "".join(character for character in answer if character.isprintable())[-MAX_ANSWER_CHARS:]
+    """The final answer as the judge sees it, in printable characters; "" where there is none, or no short one."""
+    answer = final_answer(response) or split_thought(response)[1].strip()
+    shown = " ".join("".join(character if character.isprintable() else " " for character in answer).split())
+    words = re.findall(r"(?<![\\\w])[^\W\d_]{2,}", shown)
+    return shown if len(shown) <= MAX_ANSWER_CHARS and len(words) <= MAX_ANSWER_WORDS else ""
 
 
 def agreement(verdicts: Iterable[Verdict]) -> dict[str, int]:

@@ -81,6 +81,88 @@ def test_a_response_has_this_verdict(
     assert (grade.verdict, grade.extracted) == (verdict, extracted)
 
 
+READ = [
+    # gold, response, whether it is right
+    (r"4", r"The answer is 5. \phantom{\boxed{4}}", False),
+    (r"4", r"\boxed{5}\phantom{\boxed{4}}", False),
+    (r"4", r"The answer is 5 <!-- \boxed{4} -->", False),
+    (r"4", r"\boxed{5, \boxed{4}}", False),
+    (r"4", r"\boxed{-\boxed{4}}", False),
+    (r"4", r"$-\boxed{4}$", False),
+    (r"4", r"$x \neq \boxed{4}$", False),
+    (r"4", r"The answer is not \boxed{4}.", False),
+    (r"4", r"\boxed{5} or maybe \boxed{4}", False),
+    (r"4", 'Either \\boxed{5}\n\nor\n\n\\boxed{4}', False),
+    (r"4", r"\boxed{5}. Alternatively \boxed{4}.", False),
+    (r"4", r"The possible values are 4 and 5.", False),
+    (r"7", r"The solutions are 4, 5, 6 and 7.", False),
+    (r"9", r"Therefore x is 4, 5, 6, 7, 8 or 9.", False),
+    (r"5", r"The solutions are x = 4 and x = 5.", False),
+    (r"5", r"x = 5 when y = 4.", True),
+    (r"4", r"x = 5 when y = 4.", False),
+    (r"4", r"The answer is not $4$.", False),
+    (r"4", r"The answer is less than $4$.", False),
+    (r"4", r"Therefore x is not 4.", False),
+    (r"4", r"So x must be greater than 4.", False),
+    (r"4", r"Answer: unknown, since 4 cannot be.", False),
+    (r"4", r"The final answer is \boxed{4}. This final answer is consistent with 5 cases.", True),
+    (r"4", '\\boxed{4}\n\nI double-checked: the final answer is unique.', True),
+    (r"5", '\\boxed{4}\n\nWait, that is wrong. The answer is 5.', True),
+    (r"4", r"<thinking>\boxed{4}</thinking> I do not know", False),
+    (r"4", r"I say <think>\boxed{4}</think> no", False),
+    (r"4", r"\boxed{4}</think>", False),
+    (r"4", r"<think>a</think>b<think>c \boxed{4}", False),
+    (r"12", 'To find the answer: we add 5 and 7.\n5+7 = 12.\nSo she has 12 apples.', True),
+    (r"12", 'The answer is not obvious. We add 5 and 7.\n\nSo she has 12 apples.', True),
+    (r"12", r"Total: 12", True),
+    (r"4", r"x is 4", True),
+    (r"12", r"It is 12.", True),
+    (r"12", r"She has 12 apples.", True),
+    (r"64", r"Kylar needs to pay $64 for 16 glasses.", True),
+    (r"18", r"She makes 9 * 2 = $18 every day at the farmer's market.", True),
+    (r"4", r"The answer is 4, because 2+2=4.", True),
+    (r"(2,3)", r"The center of the circle is (2, 3).", True),
+    (r"1,2", r"The solutions are $x=1$ and $x=2$.", True),
+    (r"34", r"Therefore, the value is $34\text{ sq. units}$.", True),
+    (r"72", 'Thus 72\n#### 72', True),
+    (r"4", r"\boxed4", True),
+    (r"4", r"<answer>4</answer>", True),
+    (r"5", r"x", False),
+    (r"y=2x", r"$y = \boxed{2x}$", True),
+    (r"2,1", r"$x=\boxed{2}$, $y=\boxed{1}$", True),
+    (r"1,2", r"$x=\boxed{2}$, $y=\boxed{1}$", True),
+    (r"x=1,y=2", r"$x=\boxed{2}$, $y=\boxed{1}$", False),
+    (r"x=2,y=1", r"$x=\boxed{2}$, $y=\boxed{1}$", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "response", "right"), READ)
+def test_the_answer_is_what_a_careful_reader_takes_for_it(
+    gold: str, response: str, right: bool, grader: Grader
+) -> None:
+    assert (grader.grade(gold, response).verdict == "correct") == right, grading.final_answer(response)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "Natalia sold 48/2 = 24 clips.\n#### 72", "#### 72", "Answer: 72", "The answer is 72.", "**72**",
+        r"The smallest possible value of \(a_{10}\) is \(72\).", r"So it is \boxed{72}.", r"\boxed{72",
+    ],
+)  # fmt: skip
+def test_a_gold_answer_may_be_a_solution(gold: str, grader: Grader) -> None:
+    assert grader.grade(gold, r"\boxed{72}").verdict == "correct"
+    assert grader.grade(gold, r"\boxed{48}").verdict == "incorrect"
+
+
+def test_a_closed_grader_says_so_and_may_be_closed_again() -> None:
+    made = Grader()
+    made.close()
+    made.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        made.grade("x", r"\boxed{y + 1}")
+
+
 async def test_threads_and_event_loops_get_the_same_verdicts() -> None:
     expected = [verdict for _, _, verdict, _ in VERDICTS]
     golds, responses = [row[0] for row in VERDICTS], [row[1] for row in VERDICTS]
@@ -137,6 +219,16 @@ REPEATED = {
     "commas": "1," * 100_000,
     "dots": "1." * 100_000,
     "thoughts": "<think>" * 30_000 + "</think>" * 20_000,
+    "other thoughts": "<thinking>x" * 20_000,
+    "ends of turns": "\\boxed{4}" + "<|im_end|>" * 8_000 + "x",
+    "hopes": " I hope it is correct." * 8_000 + "x",
+    "whole boxes": "".join(f"\\boxed{{{n}}} " for n in range(14_000)),
+    "formulas that never close": "\\(" * 100_000,
+    "dollars": "$" * 200_000,
+    "statements": "answer is $x " * 15_000,
+    "values": "is 1 and " * 20_000,
+    "comments": "<!--" * 40_000,
+    "phantoms": "\\phantom{" * 20_000,
 }
 
 
