@@ -38,7 +38,7 @@ def judge(gold: str, answer: str, *, exact: bool = False) -> Judged:
     """Compare two answers in any form: by the precision policy, or as `exact` values. May take its time."""
     try:
         wanted, given = read(gold, exact=exact), read(answer, exact=exact)
-        number = isinstance(wanted, Quantity) and wanted.decimals is None
+        number = isinstance(wanted, Quantity) and wanted.decimals is None and not exact
         if number and isinstance(given, Formula) and _is_left_undone(given.latex):
             return "incorrect", "not_worked_out"
         return ("correct" if _same(wanted, given) else "incorrect"), _kind(wanted)
@@ -188,24 +188,25 @@ def _vector(node: Node) -> tuple[Node, ...] | None:
     return None
 
 
+_HALF_OPEN = {"(]", "[)", "[]"}
+
+
 def _same_listing(gold: Node, answer: Node) -> bool:
+    """In order where brackets say so, or where the gold answer names its values and the answer does not."""
     one, other = (node if isinstance(node, Listing) else Listing((node,), "") for node in (gold, answer))
     if len(one.items) > 1 and len(other.items) == 1 and isinstance(other.items[0], Listing):
         other = other.items[0]
     kinds = {one.brackets, other.brackets}
-    if kinds & {"(]", "[)", "[]"} and len(kinds) > 1:
+    if len(kinds) > 1 and (kinds & _HALF_OPEN or kinds == {"()", "{}"}):
         return False
-    if kinds == {"()", "{}"}:
-        return False
-    names = [assigned[0] for item in one.items if (assigned := _assigned(item))]
-    in_order = kinds - {"", "{}"} or (len(names) == len(one.items) > len(set(names)) - 1 and _unnamed(other))
-    if in_order and (kinds - {"", "{}"} or len(set(names)) == len(names) > 1):
-        return _in_order(one.items, other.items)
-    return _in_any_order(one.items, other.items)
+    named = _has_names(one) and not any(map(_assigned, other.items))
+    return (_in_order if named or kinds - {"", "{}"} else _in_any_order)(one.items, other.items)
 
 
-def _unnamed(node: Listing) -> bool:
-    return not any(_assigned(item) for item in node.items)
+def _has_names(node: Listing) -> bool:
+    """Whether all items are assignments, each to a name of its own."""
+    names = {assigned[0] for item in node.items if (assigned := _assigned(item))}
+    return len(names) == len(node.items) > 1
 
 
 def _in_order(one: tuple[Node, ...], other: tuple[Node, ...]) -> bool:
