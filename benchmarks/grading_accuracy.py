@@ -4,7 +4,7 @@
 
 A labelled set is JSONL with the columns `gold`, `response` and `label` (true where the response is right), and `id`.
 Rows named in --disputed have a label that is wrong or cannot be decided, each with the reason: the table has ours
-with and without them. Recorded in `benchmarks/results/grading_accuracy.md`.
+with and without them. Recorded in `benchmarks/results/grading.md`.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/grading_hostile.py [--n 10000] [--workers 2]
 
 Each family of answers below has broken a grader of the field, or would. Recorded in
-`benchmarks/results/grading_hostile.md`.
+`benchmarks/results/grading.md`.
 """
 
 import argparse
@@ -39,7 +39,7 @@ FAMILIES: dict[str, Callable[[random.Random], str]] = {
     "nested fractions": lambda dice: _nested(r"\frac{1}{", "1", "}", dice.choice([20, 200, 5000])),
     "nested roots": lambda dice: _nested(r"\sqrt{2+", "1", "}", dice.choice([10, 30, 500])),
     "nested brackets": lambda dice: _nested("(", "1", ")", dice.choice([50, 5000])),
-    "digits": lambda dice: str(dice.randint(1, 9)) * dice.choice([500, 5_000, 100_000]),
+    "digits": lambda dice: str(dice.randint(1, 9)) * (10_000_000 if dice.random() < 0.02 else dice.choice([500, 5_000, 100_000])),
     "exponents": lambda dice: f"{dice.randint(1, 9)}e{dice.randint(10, 10**12)}",
     "powers of sums": lambda dice: f"(x+y+{dice.randint(1, 9)})^{{{dice.randint(100, 10**6)}}}",
     "sums": lambda dice: rf"\sum_{{k=1}}^{{{10 ** dice.randint(3, 12)}}} \sin(k^{dice.randint(2, 5)})",
@@ -55,13 +55,13 @@ FAMILIES: dict[str, Callable[[random.Random], str]] = {
     "lone surrogates": lambda dice: "1" + chr(dice.randint(0xD800, 0xDFFF)) * dice.randint(1, 9),
     "invisible": lambda dice: "\u200b\u202e1".join(str(dice.randint(0, 9)) for _ in range(9)),
     "code": lambda dice: dice.choice(["__import__('os').system('touch {}')", "().__class__.__bases__[0].__subclasses__()", "open('{}','w')", "lambda: exec('1')", "eval(input())"]).replace("{}", str(PWNED)),
-    "macros": lambda _: r"\def\a{ha}" + "".join(rf"\def\{chr(98 + n)}{{\{chr(97 + n)}" * 2 + "}}" for n in range(9)) + r"\j",
+    "macros": lambda dice: rf"\def\a{{{dice.randint(0, 999)}}}" + "".join(rf"\def\{chr(98 + n)}{{\{chr(97 + n)}\{chr(97 + n)}}}" for n in range(dice.randint(1, 24))) + r"\j",
     "verdicts": lambda dice: '1\n["correct", "number"]\n' * dice.randint(1, 9),
     "controls": lambda dice: "".join(chr(dice.randint(0, 31)) for _ in range(50)),
     "relations": lambda dice: "<".join(f"x_{n}" for n in range(dice.randint(3, 190))),
     "sets": lambda dice: r" \cup ".join(f"({n},{n + dice.random():.3f}]" for n in range(dice.randint(3, 60))),
     "trigonometry": lambda dice: "+".join(rf"\sin({n}x)\cos({n}y)^{{{dice.randint(2, 9)}}}" for n in range(dice.randint(2, 60))),
-    "huge matrices": lambda _: r"\begin{pmatrix}" + r"\\".join("&".join("x^2" for _ in range(9)) for _ in range(9)) + r"\end{pmatrix}",
+    "huge matrices": lambda dice: r"\begin{pmatrix}" + r"\\".join("&".join(f"x^{dice.randint(2, 99)}" for _ in range(9)) for _ in range(dice.randint(2, 20))) + r"\end{pmatrix}",
 }  # fmt: skip
 PWNED = Path("/tmp") / "longthought_grading_pwned"
 

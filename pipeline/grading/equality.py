@@ -31,11 +31,14 @@ from pipeline.grading.structure import (
     read,
 )
 
+MAX_FORMULA_CHARS = 500
+
 Judged = tuple[Literal["correct", "incorrect", "unparsable"], str]
 
 
 def judge(gold: str, answer: str, *, exact: bool = False) -> Judged:
     """Compare two answers in any form: by the precision policy, or as `exact` values. May take its time."""
+    _tree.cache_clear()  # what earlier questions left there must not decide whether this one is done in time
     try:
         wanted, given = read(gold, exact=exact), read(answer, exact=exact)
         number = isinstance(wanted, Quantity) and wanted.decimals is None and not exact
@@ -88,6 +91,9 @@ def _same(gold: Node, answer: Node) -> bool:
         return _same_words(gold, answer)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
         return _same_matrix(gold, answer)
+    names = _set_name(gold), _set_name(answer)
+    if names[0] and names[1]:
+        return names[0] == names[1]
     if _is_set(gold) or _is_set(answer):
         if (about := _about(gold)) and (also := _about(answer)) and about != also:
             return False
@@ -274,6 +280,8 @@ _COMPLEX = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
 
 @lru_cache(maxsize=4_000)
 def _tree(latex: str) -> Any:
+    if len(latex) > MAX_FORMULA_CHARS:  # the parser takes a second for as many: far from the time limit
+        return None
     if _DERIVATIVE.search(latex):  # the parser takes it of a symbol: 0
         return None
     if _BINOMIAL.search(latex):  # the parser works it out
@@ -402,6 +410,16 @@ def _same_inequality(gold: Relation, answer: Relation) -> bool:
 _SET_NAMES = re.compile(r"\\mathbb\s*\{?[RZQNC]\}?|\\emptyset|\\varnothing|\\R(?![a-zA-Z])")
 
 
+def _set_name(node: Node) -> str:
+    """The letter of a named set, or of the one that a variable is in; "" for other nodes."""
+    if isinstance(node, Relation) and node.signs == ("\\in",) and is_name(node.sides[0]):
+        return _set_name(node.nodes[1])
+    if not isinstance(node, Formula) or not _SET_NAMES.fullmatch(node.latex):
+        return ""
+    letter = re.sub(r"\\mathbb|[{}\s\\]", "", node.latex)
+    return "emptyset" if letter == "varnothing" else letter
+
+
 def _is_set(node: Node) -> bool:
     """Whether a node can only be a set of numbers."""
     if isinstance(node, SetAlgebra):
@@ -435,8 +453,7 @@ def _as_set(node: Node) -> intervals.RealSet | None:
             both = intervals.intersection(both, one or ())
         return both or intervals.union(interval for one in sets for interval in one or ())
     if isinstance(node, Formula) and _SET_NAMES.fullmatch(node.latex):
-        letter = re.sub(r"\\mathbb|[{}\s\\]", "", node.latex)
-        return {"R": intervals.REALS, "emptyset": (), "varnothing": ()}.get(letter)
+        return {"R": intervals.REALS, "emptyset": ()}.get(_set_name(node))
     return _solutions(_rising(node)) if isinstance(node, Relation) else None
 
 

@@ -19,7 +19,9 @@ REPEATED = 8
 _FINAL = re.compile(r"\b(?:final )?answer\s?(?:is|:)[:\s*]{0,9}(?=\$|\\[(\[]|-?\d)", re.IGNORECASE)
 _CLOSING = re.compile(r"\*\*Final Answer:?\*\*:?\s{0,9}\$?\\boxed\{[^{}]{1,100}\}\$?\s{0,9}$", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think(?:ing)?>.{0,200000}?(?:</think(?:ing)?>|$)", re.DOTALL)
-_UNSEEN = re.compile(r"\\[hv]?phantom\s{0,9}\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}|<!--[^<>]{0,2000}-->")
+_UNSEEN = re.compile(
+    r"\\(?:[hv]?phantom|color\s{0,9}\{white\})\s{0,9}\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}|<!--[^<>]{0,2000}-->"
+)
 
 
 def final_answer(response: str, *, cut: bool = False) -> str | None:
@@ -56,7 +58,7 @@ def _seen(answer: str) -> str:
         answer = answer.rpartition("</think>")[2]
     if "<think" in answer:
         answer = _THOUGHT.sub(" ", answer)
-    if "phantom" in answer or "<!--" in answer:
+    if "phantom" in answer or "<!--" in answer or "{white}" in answer:
         answer = _UNSEEN.sub(" ", answer)
     for _ in range(REPEATED):
         answer = answer.rstrip()
@@ -182,7 +184,7 @@ _STATEMENT = re.compile(
       | \banswer(?:\}|\*\*)?[ \t]{0,3}(?=\\\[|\\\(|\$)
       | ^(?:\#{1,6}[ \t]|\*\*)?(?:final[ ])?answer\**:?\**[ \t]{0,9}\n\s{0,9}
       | ^(?:A:|\#{4})[ \t]{0,9}
-      | (?:(?:最终|最后的?)?答案[是为：:]{1,2}|答[：:]|故[选填答]|应[选填])[\s:：*]{0,9}
+      | (?:(?:最终|最后的?|故)?答案\s?[是为：:]{1,2}|答[：:]|(?:故|应|因此|所以)[选填])[\s:：*]{0,9}
       | \b(?:Ответ|Réponse|Respuesta|Antwort|Risposta|Resposta)\**[ ]?:[\s*]{0,9}""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
@@ -224,7 +226,7 @@ _MATH = re.compile(
 )
 _BECAUSE = re.compile(r",?\s(?:because|since|as)\s")
 _JOINED = re.compile(r"(?:\s|[,;.]|\band\b|\bor\b|[和或与、])*")
-_SENTENCE_END = re.compile(r"\.(?:\s|$)|[。!?]")
+_SENTENCE_END = re.compile(r"\.(?:\s|$)|[。?]|(?<![\w)])!|!$")  # a factorial ends no sentence
 
 
 _REMARK = re.compile(r"\s?\((?:[a-z]{2,20}\s?){1,4}\)$")
@@ -271,7 +273,7 @@ def _ended(line: str) -> str:
 _VALUE = re.compile(
     rf"""{_MATH.pattern}
     | (?P<pair>\(-?[\d.]{{1,12}}(?:,\s?-?[\d.]{{1,12}}){{1,5}}\))
-    | (?<![\w.,])(?:[$€£¥]\s?)?(?P<number>[-+−]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?)""",
+    | (?<![A-Za-z0-9_.,])(?:[$€£¥]\s?)?(?P<number>[-+−]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?)""",
     re.DOTALL | re.VERBOSE,
 )
 _AND = re.compile(r"\s?(?:,|;|、)?\s?(?:and\b|or\b|[和或])?\s?(?:[a-zA-Z]\s?=\s?)?")

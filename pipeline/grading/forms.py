@@ -72,7 +72,6 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\\text\s*\{\s*(?:percent|percentage|pct|\\?%)\s*\}|\\%|\b(?:percentage|percent|pct)\b", "%"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree" + _LIMIT + r"|\\text\s*\{\s*degrees?\s*\}|(?<=\d)\s*(?:degrees?|deg)\b", r"^\\circ "),
         (r"\\sqrt\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"),
-        (r"(?:\\sqrt|(?<![\\a-zA-Z])sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\(frac|binom)\s*([\da-zA-Z])\s*([\da-zA-Z])", r"\\\1{\2}{\3}"),
         (r"\\(frac|binom)\s*([\da-zA-Z])\s*\{", r"\\\1{\2}{"),
         (r"(\\(?:frac|binom)\s*\{[^{}]*\})\s*([\da-zA-Z])", r"\1{\2}"),
@@ -84,6 +83,7 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\s+", " "),
     )
 ]  # fmt: skip
+_ROOT_OF = re.compile(r"(?:\\sqrt|(?<![\\a-zA-Z])sqrt)\s*\(([^()]*)\)")
 _ESCAPED_TWICE = re.compile(r"\\\\(?=[a-zA-Z])")
 """Commands as JSON has them; in a matrix or in cases they are ends of rows."""
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -95,6 +95,10 @@ def normal(answer: str) -> str:
     text = _LOWERED_RUN.sub(lambda run: "_{" + run.group().translate(_LOWERED) + "}", text).translate(_CHARACTERS)
     if "\\begin" not in text:
         text = _ESCAPED_TWICE.sub(r"\\", text)
+    for _ in range(8):  # from the innermost on
+        text, changed = _ROOT_OF.subn(r"\\sqrt{\1}", text)
+        if not changed:
+            break
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return _stripped(text)

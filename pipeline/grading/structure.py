@@ -6,7 +6,6 @@ In: an answer's text. Out: a `Node`. Nothing is computed; a formula stays the La
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from pipeline.grading.forms import MAX_CHARS, Quantity, is_unit, key, normal, quantity
 
@@ -160,7 +159,6 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-@lru_cache(maxsize=1_000)
 def read(answer: str, *, exact: bool = False) -> Node:
     """The structure of an answer. Where it is `exact`, a decimal is the number it shows, and 5% is 0.05."""
     if len(answer) > MAX_CHARS:

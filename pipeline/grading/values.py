@@ -1,4 +1,4 @@
-"""The value of a formula: exact as long as it can be, else to a hundred digits. Nothing is simplified.
+"""The value of a formula: exact as long as it can be, else to two hundred digits. Nothing is simplified.
 
 In: sympy trees as the LaTeX parser leaves them, unevaluated. Out: numbers. Two formulas with variables are equal where
 they are equal at every one of several points (the polynomial identity test of Schwartz and Zippel): that needs no
@@ -18,12 +18,12 @@ from sympy.core.function import AppliedUndef
 Value = Any
 """A `Fraction`, or a real or complex number of mpmath where that cannot be."""
 
-DIGITS = 100
+DIGITS = 200
 SPARE = 40
 """Of these digits so many may be lost on the way: two values are the same when they agree in all the others."""
 EQUAL = mpmath.mpf(10) ** (SPARE - DIGITS)
 MAX_DIGITS = 4_000
-MAX_DIGITS_AT_POINTS = 400
+MAX_DIGITS_AT_POINTS = 500
 MAX_BITS = 200_000
 """Larger numbers are not worked out: a power tower has more digits than the world has atoms."""
 IMAGINARY = "i"
@@ -89,7 +89,7 @@ def same_value(one: Value, other: Value) -> bool:
 
 
 def fraction(number: Value) -> Fraction | None:
-    """A real value as a fraction, to a hundred digits; None for a complex one."""
+    """A real value as a fraction, to two hundred digits; None for a complex one."""
     if isinstance(number, Fraction):
         return number
     with mpmath.workdps(DIGITS):

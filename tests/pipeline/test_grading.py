@@ -2,7 +2,6 @@ r"""The verdicts of the grader, and what a response's final answer is."""
 
 import asyncio
 import json
-import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +82,13 @@ def test_a_response_has_this_verdict(
 
 READ = [
     # gold, response, whether it is right
+    ("10!", "The answer is 10!.", True),
+    ("3628800", "The answer is 10! = 3628800.", True),
+    ("6", "故答案为：6", True),
+    ("6", "故答案为6.", True),
+    ("A", "故答案为 A", True),
+    ("6", "因此，小明有6个苹果。", True),
+    ("17", r"\boxed{12}\color{white}{\boxed{17}}", False),
     (r"4", r"The answer is 5. \phantom{\boxed{4}}", False),
     (r"4", r"\boxed{5}\phantom{\boxed{4}}", False),
     (r"4", r"The answer is 5 <!-- \boxed{4} -->", False),
@@ -246,24 +252,22 @@ def precision_and_recall(rows: list[tuple[bool, bool]]) -> tuple[float, float]:
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    ("name", "sample", "precision", "recall"),
+    ("name", "precision", "recall"),
     [
-        ("gsm8k_model_solutions", 600, 0.99, 0.99),
-        ("longcot_aime25", 180, 0.99, 0.97),
-        ("nemo_math_equal", 30, 0.99, 0.95),
-        ("math_verify_triples", 134, 0.98, 0.86),  # its lists of several boxes are read as the last one
-        ("math500_29models", 120, 0.95, 0.9),
+        ("gsm8k_model_solutions", 1.0, 1.0),
+        ("longcot_aime25", 1.0, 1.0),
+        ("nemo_math_equal", 1.0, 1.0),
+        ("math_verify_triples", 1.0, 0.982),
+        ("math500_29models", 0.979, 0.996),
     ],
 )
 def test_the_grader_agrees_with_labelled_sets(
-    name: str, sample: int, precision: float, recall: float, grader: Grader, shared_data: Path
+    name: str, precision: float, recall: float, grader: Grader, shared_data: Path
 ) -> None:
     lines = (shared_data / "grading" / f"{name}.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     found = []
-    for row in random.Random(0).sample(rows, min(sample, len(rows))):
-        bare = name in ("math_verify_triples", "nemo_math_equal") and grading.final_answer(row["response"]) is None
-        response = f"\\boxed{{{row['response']}}}" if bare else row["response"]
-        found.append((bool(row["label"]), grader.grade(row["gold"], response).verdict == "correct"))
+    for row in rows:
+        found.append((bool(row["label"]), grader.grade(row["gold"], row["response"]).verdict == "correct"))
     measured = precision_and_recall(found)
     assert measured[0] >= precision and measured[1] >= recall, measured

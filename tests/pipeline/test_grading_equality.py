@@ -349,6 +349,11 @@ TABLE = [
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\left(\begin{array}{c}1\\2\end{array}\right)", YES),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\left[\begin{array}{cc}1&2\\3&4\end{array}\right]", YES),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\left[\begin{array}{cc}1&2\\3&5\end{array}\right]", NO),
+    (r"x=\frac{\pi}{4}+k\pi, k\in\mathbb{Z}", r"x = k\pi+\frac{\pi}{4},\ k\in \mathbb{Z}", YES),
+    (r"k\in\mathbb{Z}", r"k \in \mathbb Z", YES),
+    (r"k\in\mathbb{Z}", r"k \in \mathbb{N}", NO),
+    (r"\mathbb{Z}", r"S=\mathbb{Z}", YES),
+    (r"\sqrt{9+6\sqrt{3}}", "sqrt(9+6*sqrt(3))", YES),
     (r"x < 1 \cup x > 2", r"(-\infty,1)\cup(2,\infty)", YES),
     (r"(-\infty,5)\cup(5,\infty)", "25/72", NO),
     ("25/72", r"(-\infty,5)\cup(5,\infty)", NO),
@@ -426,13 +431,29 @@ def test_votes_are_grouped_by_value_with_few_comparisons(grader: Grader) -> None
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("10^{30}", "10^{30}+1"), (r"\sqrt{2}", "1.41421356"), ("28\\%", "28"), ("3.14", r"\pi"), ("(0,1)", "[0,1]")],
+    [
+        (r"\pi", r"\pi+10^{-65}"),
+        ("10^{30}", "10^{30}+1"),
+        (r"\sqrt{2}", "1.41421356"),
+        ("28\\%", "28"),
+        ("3.14", r"\pi"),
+        ("(0,1)", "[0,1]"),
+    ],
 )
 def test_a_tolerance_never_merges_two_values(one: str, other: str, grader: Grader) -> None:
     assert not grader.same(one, other) and grader.same(one, one)
 
 
 # --- determinism ------------------------------------------------------------------------------------
+
+
+def test_what_a_worker_has_seen_before_changes_no_verdict() -> None:
+    long = "+".join(f"x^{{{n % 9 + 2}}}" for n in range(170))
+    with Grader() as fresh, Grader() as used:
+        for other in (long, f"1-1+{long}"):
+            used.grade(other, r"\boxed{y+3}")
+        verdicts = {made.grade(long, rf"\boxed{{1-1+{long}}}").matched_by for made in (fresh, used)}
+    assert len(verdicts) == 1
 
 
 @pytest.mark.shared
