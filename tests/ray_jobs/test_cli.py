@@ -175,6 +175,7 @@ PAIRS = [
     {"id": "b", "gold": "4", "response": r"\boxed{5}", "label": True},
     {"id": "c", "gold": "4", "response": "I do not know.", "label": False},
     {"gold": "x+1", "response": "The answer is $1 + x$.", "label": True},
+    {"id": 5, "gold": 72, "response": "#### 72"},
 ]
 
 
@@ -185,9 +186,10 @@ def test_grade_gives_a_verdict_for_each_row_in_order_and_a_summary(tmp_path, cap
     made = [json.loads(line) for line in printed.out.splitlines()]
     assert [(row["id"], row["verdict"], row["extracted"]) for row in made] == [
         ("a", "correct", "0.5"), ("b", "incorrect", "5"), ("c", "unparsable", None), (4, "correct", "1 + x"),
+        (5, "correct", "72"),
     ]  # fmt: skip
     assert set(made[0]) == {"id", "verdict", "extracted", "matched_by", "seconds"}
-    assert "4 rows: 2 correct (50.0%)" in printed.err
+    assert "5 rows: 3 correct (60.0%)" in printed.err
     assert "precision 1.0000, recall 0.6667" in printed.err
 
 
@@ -209,7 +211,9 @@ def test_grade_streams(tmp_path):
     [
         ('{"gold": "1"', "line 2: is no JSON"),
         ('{"gold": "1"}', "line 2: 'response' is no text"),
-        ('{"gold": 1, "response": "1"}', "line 2: 'gold' is no text"),
+        ('{"gold": [1], "response": "1"}', "line 2: 'gold' is no text"),
+        ('{"gold": 1, "response": null}', "line 2: 'response' is no text"),
+        ("[" * 100_000, "line 2: is no JSON"),
         ("[1]", "line 2: 'gold' is no text"),
     ],
 )
