@@ -14,7 +14,7 @@ MAX_STATEMENT_CHARS = 400
 """The end of a response whose last sentence is looked for."""
 MAX_BOXES = 64
 REPEATED = 8
-"""How many of the last statements are looked at for one that is whole."""
+"""How many of the last statements are looked at for one that is whole, and how many wrappings are taken off."""
 
 _FINAL = re.compile(r"\b(?:final )?answer\s?(?:is|:)[:\s*]{0,9}(?=\$|\\[(\[]|-?\d)", re.IGNORECASE)
 _CLOSING = re.compile(r"\*\*Final Answer:?\*\*:?\s{0,9}\$?\\boxed\{[^{}]{1,100}\}\$?\s{0,9}$", re.IGNORECASE)
@@ -130,7 +130,9 @@ def _boxes(text: str) -> list[Span]:
 def _content(text: str, box: Span) -> str:
     """What is in a box: a box in it adds nothing, a minus right before it belongs to it."""
     content = _BOX_OPENS.sub("{", text[box[1] : box[2]]).strip()
-    while content.startswith("{") and _closes_at_end(content):
+    for _ in range(REPEATED):  # not until none is left: a hundred thousand braces must not cost their square
+        if not (content.startswith("{") and _closes_at_end(content)):
+            break
         content = content[1:-1].strip()
     minus = text[box[0] - 1 : box[0]] == "-" and not text[: box[0] - 1].rstrip()[-1:].isalnum()
     return f"-{content}" if minus and content else content

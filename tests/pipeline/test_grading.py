@@ -226,6 +226,8 @@ REPEATED = {
     "dots": "1." * 100_000,
     "thoughts": "<think>" * 30_000 + "</think>" * 20_000,
     "other thoughts": "<thinking>x" * 20_000,
+    "braces in a box": "\\boxed{" + "{" * 90_000 + "1" + "}" * 90_001,
+    "boxes in boxes": "\\boxed{" * 25_000 + "1" + "}" * 25_000,
     "ends of turns": "\\boxed{4}" + "<|im_end|>" * 8_000 + "x",
     "hopes": " I hope it is correct." * 8_000 + "x",
     "whole boxes": "".join(f"\\boxed{{{n}}} " for n in range(14_000)),
