@@ -9,6 +9,7 @@ from aiohttp import web
 from servers import Handler, answers, ask, endpoint, says, scripted
 
 from pipeline import chat, prompts
+from pipeline.chat.client import FIRST_PAUSE_S
 from pipeline.config import Price
 from pipeline.errors import EndpointError
 from pipeline.records import Trace
@@ -109,7 +110,7 @@ async def test_retry_after_is_obeyed(headers: dict[str, str], seconds: float) ->
     async with scripted(says(429, headers), answers("4")) as (url, seen):
         await ask(endpoint(url))
     waited = seen[1]["at"] - seen[0]["at"]
-    assert seconds <= waited < seconds + chat.FIRST_PAUSE_S + 0.5
+    assert seconds <= waited < seconds + FIRST_PAUSE_S + 0.5
 
 
 async def test_retry_after_may_be_a_date() -> None:

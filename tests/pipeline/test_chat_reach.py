@@ -207,7 +207,7 @@ async def test_preflight_stops_on_a_wrong_key(status: int, monkeypatch: pytest.M
 
 
 async def test_preflight_stops_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "PREFLIGHT_S", 1.0)
+    monkeypatch.setattr("pipeline.chat.reach.PREFLIGHT_S", 1.0)
     with pytest.raises(EndpointError, match="cannot be reached"):
         await chat.preflight(endpoint(f"http://127.0.0.1:{free_port()}"))
 

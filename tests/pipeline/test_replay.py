@@ -15,7 +15,7 @@ import pytest
 from servers import ask, child_server, endpoint, free_port, running, teacher
 
 from pipeline import chat, prompts, storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, EndpointError
 from pipeline.records import Message, Trace
 from pipeline.replay import FAULTS, Behaviour, ReplayTeacher, check_faults, load_recordings
 from pipeline.storage import Place
@@ -293,5 +293,5 @@ async def test_the_command_serves_until_it_is_killed_and_its_absence_is_noticed(
         assert (await ask(settings)).reply
         process.kill()
         process.wait()
-        with pytest.raises(chat.EndpointError, match="cannot be reached"):
+        with pytest.raises(EndpointError, match="cannot be reached"):
             await ask(settings)

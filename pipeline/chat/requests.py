@@ -1,0 +1,41 @@
+"""What is asked, named by what decides its answer.
+
+In: an endpoint's settings, messages or token ids. Out: `Request`s, whose `request_id` is the key of the response store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipeline.config import Endpoint
+from pipeline.records import Message, digest
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. `request_id` names its answer: the same question to the same model, the same sample."""
+
+    request_id: str
+    path: Literal["chat/completions", "completions"]
+    body: dict[str, Any]
+
+
+def chat_request(endpoint: Endpoint, messages: Sequence[Message], sample_index: int) -> Request:
+    """A question to a model. Samples of one question differ in `sample_index`, which is sent as the seed."""
+    sampling = endpoint.sampling
+    body = {"model": endpoint.model, "messages": [asdict(message) for message in messages], **sampling.extra}
+    body[endpoint.token_limit_field] = sampling.max_tokens
+    if sampling.temperature is not None:
+        body["temperature"] = sampling.temperature
+    if sampling.top_p is not None:
+        body["top_p"] = sampling.top_p
+    identity = digest(body, sample_index)
+    if endpoint.send_seed:
+        body["seed"] = sample_index
+    return Request(identity, "chat/completions", body)
+
+
+def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **sampling: Any) -> Request:
+    """A continuation of token ids, or of a text."""
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
+    return Request(digest(body), "completions", body)

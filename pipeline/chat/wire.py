@@ -1,0 +1,157 @@
+"""What an HTTP response of an OpenAI-compatible server means: a `Reply`, or a `Failure` that says what to do.
+
+In: status, headers and body. A failure is asked again after a pause, is the row's own, or ends the run: `_meaning`. A
+status of 200 is no promise: proxies send error bodies and broken JSON with it.
+"""
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.chat.reach import explain_refusal
+from pipeline.chat.requests import Request
+from pipeline.config import Endpoint
+from pipeline.records import encodable
+from pipeline.responses import Reply
+
+ERROR_CHARS = 300
+
+Meaning = Literal["retry", "row", "end_of_run"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no reply: `kind` is what is counted, `meaning` what follows, `error` what a user reads."""
+
+    kind: str
+    meaning: Meaning
+    error: str
+    retry_after_s: float | None = None
+
+
+class Reader:
+    """Reads the responses of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, key: str | None) -> None:
+        self._endpoint, self._key = endpoint, key
+
+    def read(
+        self, request: Request, status: int, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> Reply | Failure:
+        """What a response to a request means."""
+        if status != 200:
+            return self._failure(status, _error_in(body), _retry_after(headers))
+        try:
+            values = json.loads(body)
+            if values.get("error"):
+                return self._failure(_status_in(values["error"]), values["error"])
+            choices = values.get("choices") or []
+            if not choices:
+                return Failure("no_choices", "retry", "an answer without choices")
+            broken = choices[0].get("error") or choices[0].get("finish_reason") == "error"
+            if broken:  # OpenRouter's way to say that the provider behind it failed half-way
+                return self._failure(_status_in(broken), broken)
+            return _parse(request, values, choices[0], seconds)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = f"{type(error).__name__}: {self._one_line(str(error))}"
+            return Failure("malformed", "retry", f"a malformed answer ({what})")
+
+    def _failure(self, status: int, error: object, retry_after_s: float | None = None) -> Failure:
+        message = self._one_line(_error_text(error))
+        meaning = _meaning(status, message)
+        text = f"HTTP {status}: {message}"
+        if meaning == "end_of_run":
+            text = explain_refusal(self._endpoint, status, message)
+        return Failure(f"http_{status}", meaning, text, retry_after_s)
+
+    def _one_line(self, text: str) -> str:
+        """What a server said, fit for a log and a table: without the key, which some servers repeat."""
+        hidden = text.replace(self._key, "***") if self._key else text
+        return encodable(" ".join(hidden.split())[:ERROR_CHARS])
+
+
+_MODERATION = re.compile(r"moderation|flagged", re.IGNORECASE)
+
+
+def _meaning(status: int, message: str) -> Meaning:
+    if status == 403 and _MODERATION.search(message):
+        return "row"  # OpenRouter's answer to one prompt that a provider's filter caught
+    if status in (401, 402, 403, 404) or "insufficient_quota" in message:
+        return "end_of_run"
+    return "retry" if status in (408, 409, 425, 429) or status >= 500 else "row"
+
+
+def _text(value: object) -> str:
+    """A text of an answer. TypeError for anything else: it must not reach the store."""
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, got {type(value).__name__}")
+    return encodable(value)
+
+
+def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], seconds: float) -> Reply:
+    usage = values.get("usage") or {}
+    message = choice.get("message") or {"content": choice.get("text")}
+    refusal = message.get("refusal")
+    text = _text(message.get("content") or refusal or "")
+    return Reply(
+        request_id=request.request_id,
+        text=text,
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning") or "") or None,
+        finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "stop"),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        latency_s=round(seconds, 4),
+        model=str(values.get("model") or request.body["model"]),
+        prompt_token_ids=list(values.get("prompt_token_ids") or choice.get("prompt_token_ids") or []),
+        token_ids=list(choice.get("token_ids") or []),
+        token_ends=_token_ends(text, choice.get("logprobs") or {}),
+    )
+
+
+def _token_ends(text: str, logprobs: dict[str, Any]) -> list[int]:
+    """How many characters of the text stand after each token; none where the tokens do not spell the text.
+
+    A character whose bytes are spread over tokens stands after the last of them.
+    """
+    spelled = b""
+    ends = []
+    for token in logprobs.get("content") or []:
+        spelled += bytes(token.get("bytes") or [])
+        ends.append(min(len(spelled.decode("utf-8", "ignore")), len(text)))
+    # A limit may fall inside a character: servers leave such an end out, or write it as U+FFFD.
+    return ends if spelled.decode("utf-8", "ignore").startswith(text.rstrip("\ufffd")) else []
+
+
+def _error_in(body: bytes) -> object:
+    """The error that a body holds; its text where it is no JSON."""
+    try:
+        return json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body.decode("utf-8", "replace")
+
+
+def _error_text(error: object) -> str:
+    return f"{error.get('message')} ({error.get('code')})" if isinstance(error, dict) else str(error)
+
+
+def _status_in(error: object) -> int:
+    """The HTTP status that an error inside of a 200 stands for; 502 where its code is no number."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and code >= 400 else 502
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds to wait: `retry-after-ms` (OpenAI), `Retry-After` as seconds or as a date (RFC 9110)."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        text = headers.get("Retry-After")
+        return None if text is None else max(0.0, float(text))
+    except ValueError:
+        date = email.utils.parsedate_tz(headers.get("Retry-After"))
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
