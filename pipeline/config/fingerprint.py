@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from pipeline.config.settings import RUNTIME, Config, Section
+from pipeline.config.section import RUNTIME, Section
+from pipeline.config.settings import Config
 
 DECIDING_SECTIONS: dict[str, tuple[str, ...]] = {
     "curate": ("curate", "evaluate.benchmarks"),

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config.settings import Config, Section
+from pipeline.config.section import Section
+from pipeline.config.settings import Config
 from pipeline.errors import ConfigError
 
 

@@ -1,50 +1,28 @@
-"""One frozen tree of settings, unknown keys refused.
-
-In: nothing. Out: `Config` and its sections; the doc of a setting stands under it. Fields marked `RUNTIME` say how or where
-a stage runs (workers, URLs, time-outs); they may change between a run and its resumption.
-"""
+"""The stages' settings, and `Config`, which holds them all; the doc of a setting stands under it."""
 
 import os
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.catalogue import BENCHMARKS, TRAINING_SETS
+from pipeline.config.endpoints import Endpoint
+from pipeline.config.section import (
+    RUNTIME,
+    Positive,
+    RuntimeCpus,
+    RuntimePositive,
+    RuntimeSeconds,
+    RuntimeStr,
+    Section,
+)
+from pipeline.config.sets import Benchmark, Source, known_benchmarks
 from pipeline.records import AnswerType, Convention
-from pipeline.secrecy import find_secret
 
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
 """The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
 
-RUNTIME = "runtime"
-
 ModelName = Literal["base", "stage1", "stage2"]
 """The models of a run: the one it starts from, and what each stage of training makes of it."""
-
-Positive = Annotated[int, Field(gt=0)]
-RuntimePositive = Annotated[int, Field(gt=0), RUNTIME]
-RuntimeSeconds = Annotated[float, Field(gt=0), RUNTIME]
-RuntimeStr = Annotated[str, RUNTIME]
-RuntimeCpus = Annotated[float, Field(gt=0), RUNTIME]
-
-
-class Section(BaseModel):
-    """A group of settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="after")
-    def _holds_no_secret(self) -> "Section":
-        for name, value in self:
-            # The names of our own settings tell of no secret (`token_limit_field`); those inside of free ones may.
-            inside = find_secret(value) if isinstance(value, dict) else find_secret([value])
-            if inside is not None:
-                where = f"{name}.{inside}" if isinstance(value, dict) else name
-                raise ValueError(
-                    f"{where} holds a secret, and configs are stored and published: set it in the environment of the nodes"
-                )
-        return self
 
 
 class Storage(Section):
@@ -69,169 +47,6 @@ class Cluster(Section):
     """How long a stage waits for resources the cluster does not have yet. Raise it where an autoscaler adds nodes."""
 
 
-class Price(Section):
-    """US dollars for a million tokens."""
-
-    prompt: Annotated[float, Field(ge=0)] = 0
-    cached_prompt: Annotated[float | None, Field(ge=0)] = None
-    """Prompt tokens read from the provider's cache; the price of `prompt` where absent."""
-    completion: Annotated[float, Field(ge=0)] = 0
-    """Reasoning tokens included, as every provider bills them."""
-
-
-class Sampling(Section):
-    """How a model answers. Only what is set is sent."""
-
-    temperature: Annotated[float | None, Field(ge=0)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    max_tokens: Positive
-    """Longest answer, in the model's tokens."""
-    extra: dict[str, Any] = {}
-    """Further fields of the request body, such as `reasoning_effort` or `include_reasoning`."""
-
-
-class Endpoint(Section):
-    """A model behind an OpenAI-compatible API."""
-
-    model: str
-    """Name of the model in requests."""
-    base_url: RuntimeStr = "https://api.openai.com/v1"
-    api_key_env: Annotated[str | None, Field(pattern="^[A-Z_][A-Z0-9_]*$"), RUNTIME] = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key, which never stands in a config. Null: no key."""
-    replay: Annotated[str | None, RUNTIME] = None
-    """A file of recorded traces. Where set, the job serves them itself at `base_url` (which must be a
-    loopback address) instead of asking a provider: a rerun without paying."""
-    sampling: Sampling
-    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """OpenAI's reasoning models want `max_completion_tokens`."""
-    send_seed: bool = True
-    """Send the sample index as `seed`, so that samples differ and repeat. Off where a provider refuses it."""
-    price: Annotated[Price, RUNTIME] = Price()
-    max_in_flight: RuntimePositive = 256
-    """Requests under way at once, for each actor."""
-    timeout_s: RuntimeSeconds = 600
-    """Longest wait for one answer."""
-    max_attempts: RuntimePositive = 12
-    """How often one request is tried when the endpoint limits us or fails."""
-    unreachable_s: RuntimeSeconds = 60
-    """The run stops when nothing has answered for so long."""
-    terms: Annotated[str | None, RUNTIME] = None
-    """For the dataset cards: the licence of the model's output ("mit"), or the URL of the provider's terms of use, or
-    what they say about publishing it."""
-
-    @model_validator(mode="after")
-    def _sampling_does_not_name_the_limit_twice(self) -> "Endpoint":
-        twice = {"model", "messages", "stream", "max_tokens", "max_completion_tokens"} & set(self.sampling.extra)
-        if twice:
-            raise ValueError(f"sampling.extra holds {sorted(twice)[0]!r}, which the client sets itself: remove it")
-        return self
-
-
-class Columns(Section):
-    """Which column of a file holds what. Null: none does."""
-
-    problem: str = "problem"
-    answer: str | None = "answer"
-    """Null: the answer is in the solution."""
-    solution: str | None = "solution"
-    level: str | None = None
-    subset: str | None = None
-    """The part of the set that a row is from, such as NuminaMath's `source`."""
-
-
-class Range(Section):
-    """Numbers from `min` to `max`, both included; null is no limit."""
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _holds_numbers(self) -> "Range":
-        if self.min is None and self.max is None:
-            raise ValueError("a range has neither min nor max: set one")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min is {self.min:g}, more than max, {self.max:g}: exchange them")
-        return self
-
-
-Scalar = str | bool | int | float | None
-
-
-def _kind_of_condition(value: Any) -> str:
-    return "range" if isinstance(value, dict | Range) else "values"
-
-
-Condition = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[tuple[Scalar, ...], Tag("values")], Discriminator(_kind_of_condition)
-]
-
-
-class Source(Section):
-    """One problem set."""
-
-    known: Annotated[str | None, RUNTIME] = None
-    """A ready-made set of `pipeline/catalogue.py`. It fills in what is not set here."""
-    name: str
-    path: str
-    """A file or folder of `.parquet`, `.jsonl`, `.json` or `.csv` at any URI, packed with gzip or zstd or not; `*` stands
-    for any part of a name. On the Hugging Face Hub `hf://datasets/OWNER/NAME@REVISION/data/train-*.parquet`."""
-    columns: Columns = Columns()
-    where: dict[str, Condition] = {}
-    """Which rows are used: for a column of the file the values that it may have, or the range they lie in. A row must
-    meet all: `{source: [olympiads, aops_forum], difficulty: {min: 5}}`."""
-    license: str
-    """SPDX name, or "unknown"."""
-    origin: str | None = None
-    """Recorded with each problem. Null: the path, on the hub `OWNER/NAME@COMMIT`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_what_is_known(cls, values: Any) -> Any:
-        return _filled_in(values, TRAINING_SETS)
-
-    @field_validator("where", mode="before")
-    @classmethod
-    def _one_value_is_a_list_of_one(cls, where: Any) -> Any:
-        if not isinstance(where, dict):
-            return where
-        return {name: [value] if isinstance(value, Scalar) else value for name, value in where.items()}
-
-
-def _filled_in(values: Any, entries: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The settings that a user gave, over those of the entry they name."""
-    if not isinstance(values, dict) or values.get("known") is None:
-        return values
-    name = values["known"]
-    if not isinstance(name, str) or name not in entries:
-        raise ValueError(f"known is {name!r}, which is no ready-made set: use one of {', '.join(sorted(entries))}")
-    filled = {"name": name, **entries[name], **values}
-    if isinstance(values.get("columns"), dict):
-        filled["columns"] = {**entries[name].get("columns", {}), **values["columns"]}
-    return filled
-
-
-class Benchmark(Section):
-    """A set of problems to evaluate on."""
-
-    known: Annotated[str | None, RUNTIME] = None
-    """A ready-made benchmark of `pipeline/catalogue.py`. It fills in what is not set here."""
-    name: str
-    path: str
-    """As that of a source."""
-    columns: Columns = Columns(solution=None)
-    problems: Positive | None = None
-    """The number of rows it must have."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_what_is_known(cls, values: Any) -> Any:
-        return _filled_in(values, BENCHMARKS)
-
-
-def _known_benchmarks() -> tuple[Benchmark, ...]:
-    return tuple(Benchmark.model_validate({"known": name}) for name in BENCHMARKS)
-
-
 class Curate(Section):
     """Stage 1: which problems are kept."""
 
@@ -248,7 +63,7 @@ class Curate(Section):
     """Jaccard similarity of the 3-word runs of two problems from which on one is dropped. Null: only equal ones."""
     duplicate_givens: Literal["same", "any"] = "same"
     """`same`: a near duplicate has the same numbers and the same answer; `any`: its words alone count."""
-    benchmarks: tuple[Benchmark, ...] = Field(default_factory=_known_benchmarks)
+    benchmarks: tuple[Benchmark, ...] = Field(default_factory=known_benchmarks)
     """Benchmarks whose problems are kept out, beside those of `evaluate`. All ready-made ones, unless given: on a machine
     that does not reach the hub give files, or `[]`."""
     drop_templates: bool = False
@@ -391,10 +206,10 @@ class Serve(Section):
     """GPUs of a replica: the tensor parallel size."""
     ready_timeout_s: RuntimeSeconds = 1800
     """Longest wait for a model to answer after its start."""
-    engine: dict[str, Any] = {}
+    engine: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, such as `max_num_seqs`. They may decide answers (`quantization`), so they count
     as settings that an evaluation was made with."""
-    env: Annotated[dict[str, str], RUNTIME] = {}
+    env: Annotated[dict[str, str], RUNTIME] = Field(default_factory=dict)
     """Environment variables of the replicas. No secrets: what a config says is stored and published."""
 
     @model_validator(mode="after")
