@@ -36,18 +36,24 @@ def real_problems(folder: Path) -> list[str]:
     return list(dict.fromkeys(text for text in texts if len(text.split()) >= 8))
 
 
+def vocabulary_of(texts: list[str]) -> list[str]:
+    """Words to put in the place of others, the frequent ones often among them."""
+    return [word for text in texts[:5_000] for word in text.split() if word.isalpha()]
+
+
+def edited(text: str, vocabulary: list[str], rng: random.Random) -> str:
+    """A text with one word in 25 changed, at least one."""
+    words = text.split(" ")
+    for place in rng.sample(range(len(words)), max(1, len(words) // 25)):
+        words[place] = rng.choice(vocabulary)
+    return " ".join(words)
+
+
 def planted(texts: list[str], rows: int, rng: random.Random) -> list[str]:
     """Originals, then COPIES changed copies of each: the copy of row i stands `originals` further on."""
-    vocabulary = [word for text in texts[:5_000] for word in text.split() if word.isalpha()]
+    vocabulary = vocabulary_of(texts)
     originals = rng.sample(texts, rows // (COPIES + 1))
-
-    def changed(text: str) -> str:
-        parts = text.split(" ")
-        for index in rng.sample(range(len(parts)), max(1, len(parts) // 25)):
-            parts[index] = rng.choice(vocabulary)
-        return " ".join(parts)
-
-    return originals + [changed(text) for _ in range(COPIES) for text in originals]
+    return originals + [edited(text, vocabulary, rng) for _ in range(COPIES) for text in originals]
 
 
 def pairs(rows: int) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Curate, Source
-from pipeline.curate.answers import answer_type
 from pipeline.curate.filters import Filters
+from pipeline.grading import answer_type
 from pipeline.records import Problem, Rejected
 from pipeline.sources import RawRow
 

@@ -23,14 +23,14 @@ from pathlib import Path
 import pyarrow.dataset
 import yaml
 from curate_decontamination import BENCHMARKS
-from curate_duplicates import real_problems
+from curate_duplicates import edited, real_problems, vocabulary_of
 
 REPO = Path(__file__).parents[1]
 
 
 def write_rows(texts: list[str], rows: int, folder: Path, *, files: int, seed: int) -> None:
     """The problems and their edited copies as JSON Lines, in an order by the seed."""
-    vocabulary = [word for text in texts[:5_000] for word in text.split() if word.isalpha()]
+    vocabulary = vocabulary_of(texts)
     order = list(range(rows))
     if seed:
         random.Random(seed).shuffle(order)
@@ -38,12 +38,10 @@ def write_rows(texts: list[str], rows: int, folder: Path, *, files: int, seed: i
     for part in range(files):
         with (folder / f"{part:03}.jsonl").open("w", encoding="utf-8") as stream:
             for index in order[part::files]:
-                rng = random.Random(index)  # a row is the same wherever it stands
-                words = texts[index % len(texts)].split(" ")
-                for place in rng.sample(range(len(words)), len(words) // 25 if index >= len(texts) else 0):
-                    words[place] = rng.choice(vocabulary)
-                row = {
-                    "problem": " ".join(words),
+                text = texts[index % len(texts)]
+                copy = index >= len(texts)
+                row = {  # the same wherever it stands
+                    "problem": edited(text, vocabulary, random.Random(index)) if copy else text,
                     "answer": str(index % len(texts) % 97),
                     "solution": "s" * (index % 7),
                 }
@@ -104,12 +102,13 @@ def curated(config: Path) -> tuple[float, float, float]:
     thread.start()
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    subprocess.run(
-        [sys.executable, "-m", "ray_jobs", "curate", "--config", str(config)], cwd=REPO, env=environment, check=True
-    )
-    seconds = time.monotonic() - started
-    stop.set()
-    thread.join()
+    command = [sys.executable, "-m", "ray_jobs", "curate", "--config", str(config)]
+    try:
+        subprocess.run(command, cwd=REPO, env=environment, check=True)
+        seconds = time.monotonic() - started
+    finally:
+        stop.set()
+        thread.join()
     return seconds, *peak
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from pipeline.chat import ChatClient, preflight
-from pipeline.config import Config, Distill, Endpoint, Reformat, Verify
+from pipeline.config import Config, Endpoint
 from pipeline.responses import Segment
 from pipeline.storage import Place
 from ray_jobs import cluster
@@ -56,11 +56,7 @@ def open_for_asking(config: Config, stage: Literal["reformat", "distill", "verif
     if endpoint is not None:
         asyncio.run(preflight(endpoint))
     cluster.connect()
-    settings: Reformat | Distill | Verify = getattr(config, stage)
-    cluster.require(
-        config, stage, count=settings.actors, cpus=settings.actor_cpus, tasks=True,
-        setting=f"{stage}.actors or actor_cpus",
-    )  # fmt: skip
+    cluster.require_actors(config, stage)
 
 
 def requests_made(progress: Progress) -> dict[str, int]:

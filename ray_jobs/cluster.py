@@ -10,14 +10,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.data
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
 
-from pipeline.config import Config
+from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
 from pipeline.errors import ResourceError
 
 _earlier: set[str] = set()
@@ -87,6 +87,19 @@ def _fit(workers: Sequence[Bundle]) -> bool:
         for name, size in worker.items():
             node[name] = node.get(name, 0) - size
     return True
+
+
+def require_actors(config: Config, stage: Literal["curate", "reformat", "distill", "verify", "evaluate"]) -> None:
+    """`require` room for the actors of a stage that maps rows through them."""
+    settings: Curate | Reformat | Distill | Verify | Evaluate = getattr(config, stage)
+    require(
+        config,
+        stage,
+        count=settings.actors,
+        cpus=settings.actor_cpus,
+        tasks=True,
+        setting=f"{stage}.actors or actor_cpus",
+    )
 
 
 def _free(workers: Sequence[Bundle]) -> bool:

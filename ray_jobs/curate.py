@@ -60,16 +60,14 @@ def run(config: Config) -> Manifest:
     sources = [(index, file) for index, source in enumerate(settings.sources) for file in files_of(source, endpoint)]
     looked_for_in = (*config.evaluate.benchmarks, *settings.benchmarks)
     asked = {(each.path, each.columns): each for each in reversed(looked_for_in)}.values()
-    files = [*(file for _, file in sources), *(file for each in asked for file in _files_to_keep_out(each, config))]
+    to_keep_out = [(each, _files_to_keep_out(each, config)) for each in asked]
+    files = [*(file for _, file in sources), *(file for _, files_of_one in to_keep_out for file in files_of_one)]
     stage = StageRun(config, "curate", files=files)
     if stage.complete:
         return stage.complete
-    benchmarks = [problem for benchmark in asked for problem in read_benchmark(benchmark, endpoint)]
+    benchmarks = [problem for each in to_keep_out for problem in read_benchmark(*each)]
     cluster.connect()
-    cluster.require(
-        config, "curate", count=settings.actors, cpus=settings.actor_cpus, tasks=True,
-        setting="curate.actors or actor_cpus",
-    )  # fmt: skip
+    cluster.require_actors(config, "curate")
     examined, looked_for = stage.folder.table("examined"), stage.folder.table("looked_for")
     write_rows(looked_for, Problem, benchmarks)
     examined.delete()
@@ -207,10 +205,8 @@ def _with_fates(item: pa.Table, parts: Parts, fates: Any) -> Iterator[tuple[pa.T
 
 def _column(item: pa.Table, parts: Parts, name: str, record: type) -> Iterator[pa.Table]:
     """The records in a column of a part, in batches, nulls left out."""
-    schema = arrow_schema(record)
     for batch in batches(parts[item["part"][0].as_py()], [name], BATCH_ROWS):
-        there = batch.column(name).drop_null()
-        yield pa.Table.from_struct_array(there).cast(schema) if len(there) else schema.empty_table()
+        yield tables.records_in(batch.column(name), record)
 
 
 def _read(item: pa.Table, config: Config, reporter: Reporter) -> Iterator[pa.Table]:

@@ -66,16 +66,12 @@ class EvaluateActor:
 def run(config: Config) -> Manifest:
     """Make `7_evaluate/generations`, `scores` and `rejected` (the requests that failed)."""
     own = config.evaluate.endpoint is None
-    endpoint = config.storage.endpoint
-    files = [file for benchmark in config.evaluate.benchmarks for file in files_of(benchmark, endpoint)]
+    benchmarks = [(each, files_of(each, config.storage.endpoint)) for each in config.evaluate.benchmarks]
+    files = [file for _, files_of_one in benchmarks for file in files_of_one]
     stage = StageRun(config, "evaluate", inputs=("train", "serve") if own else (), files=files)
     if stage.complete:
         return stage.complete
-    problems = [
-        (benchmark.name, problem)
-        for benchmark in config.evaluate.benchmarks
-        for problem in read_benchmark(benchmark, endpoint)
-    ]
+    problems = [(each[0].name, problem) for each in benchmarks for problem in read_benchmark(*each)]
     if config.evaluate.endpoint:
         asyncio.run(chat.preflight(config.evaluate.endpoint))
     cluster.connect()
@@ -86,10 +82,7 @@ def run(config: Config) -> Manifest:
         for models in groups:
             if own:
                 serve.start(config, config.serve.models if set(models) <= set(config.serve.models) else models)
-            cluster.require(
-                config, "evaluate", count=config.evaluate.actors, cpus=config.evaluate.actor_cpus,
-                tasks=True, setting="evaluate.actors or actor_cpus",
-            )  # fmt: skip
+            cluster.require_actors(config, "evaluate")
             evaluated.append(_ask(config, stage, models, problems, progress.reporter))
     rows = evaluated[0].union(*evaluated[1:]) if len(evaluated) > 1 else evaluated[0]
     made = {

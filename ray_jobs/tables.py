@@ -39,14 +39,18 @@ def actor_map(
 
 def unnest(dataset: "ray.data.Dataset", column: str, record: type) -> "ray.data.Dataset":
     """The records in a column of a dataset: a list of them in each row, or one or none."""
-    schema = arrow_schema(record)
 
     def inner(batch: pa.Table) -> pa.Table:
-        values = batch.column(column).combine_chunks()
-        values = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
-        return pa.Table.from_struct_array(values).cast(schema) if len(values) else schema.empty_table()
+        return records_in(batch.column(column).combine_chunks(), record)
 
     return dataset.map_batches(inner, batch_format="pyarrow")
+
+
+def records_in(values: pa.Array, record: type) -> pa.Table:
+    """The records in an array of structs, nulls left out, or of lists of structs."""
+    schema = arrow_schema(record)
+    values = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
+    return pa.Table.from_struct_array(values).cast(schema) if len(values) else schema.empty_table()
 
 
 def write(dataset: "ray.data.Dataset", table: Place, record: type) -> int:

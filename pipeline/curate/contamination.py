@@ -10,7 +10,7 @@ its numbers is no copy, but a `template_match`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +63,10 @@ class Benchmarks:
     def matches(self, problems: Sequence[Problem], words: WordTable) -> list[BenchmarkMatch | None]:
         """The match of each problem; `words` are those of their `question`s."""
         found: list[BenchmarkMatch | None] = [self._by_form(problems[row], words, row) for row in range(len(problems))]
-        alike = [match is not None for match in found]
+        alike = {row for row, match in enumerate(found) if match}
         for copies in self._copies:
-            for row, match in copies.find(problems, words):
-                if not alike[row]:
-                    found[row] = max(filter(None, (found[row], match)), key=_strength)
+            for row, match in copies.find(problems, words, alike):
+                found[row] = max(filter(None, (found[row], match)), key=_strength)
         return found
 
     def _by_form(self, problem: Problem, words: WordTable, row: int) -> BenchmarkMatch | None:
@@ -109,17 +108,22 @@ class _Copies:
         self._size, self._items = size, items
         self._runs = [_runs(item.words, size) for item in items]
         self._index = _Index(self._runs)
+        self._telling = [self._index.is_alone(runs) for runs in self._runs]
 
-    def find(self, problems: Sequence[Problem], words: WordTable) -> Iterator[tuple[int, BenchmarkMatch]]:
-        """The copies among problems, by their rows."""
+    def find(
+        self, problems: Sequence[Problem], words: WordTable, known: Container[int]
+    ) -> Iterator[tuple[int, BenchmarkMatch]]:
+        """The copies among problems, by their rows; the `known` ones are not looked at."""
         runs = words.ngrams(self._size)
         for row, place in self._index.candidates(runs):
+            if row in known:
+                continue
             item = self._items[place]
             there = np.isin(self._runs[place], runs.row(row))
             covered = float(self._words_in(there).mean())
             if len(item.words) < SHORT_WORDS and not _stands_in(words.row(row), item.words):
                 covered = min(covered, COVERED)
-            longest = self._longest(there, self._index.is_alone(self._runs[place]))
+            longest = self._longest(there, self._telling[place])
             if covered >= COVERED_ALONE or longest >= LONGEST or (covered >= COVERED and longest >= COVERED_LONGEST):
                 yield row, _match(problems[row], item, "contaminated", covered, longest)
 

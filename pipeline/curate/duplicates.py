@@ -9,7 +9,6 @@ candidates from banding. Numbers count: by default a problem with other numbers 
 problems with different answers one stays, and the detail says so.
 """
 
-import hashlib
 from collections.abc import Sequence
 from itertools import chain
 
@@ -18,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from rensa import RMinHash
 
-from pipeline.curate.answers import same_answer, spelling_key
-from pipeline.curate.words import MIX, NUMBER_BIT, Hashes, WordTable
+from pipeline.curate.words import MIX, NUMBER_BIT, Hashes, WordTable, hash64
+from pipeline.grading import same_at_sight, spelling_key
 from pipeline.records import Problem
 
 SHINGLE_WORDS = 3
@@ -54,15 +53,15 @@ Signatures = npt.NDArray[np.uint32]
 
 def fingerprints(problems: Sequence[Problem], words: WordTable) -> pa.Table:
     """The fingerprints of problems (`words` are theirs), a row each."""
-    texts = np.array([_hash(words.row(index).tobytes()) for index in range(len(words))], np.uint64)
+    texts = np.array([hash64(words.row(index).tobytes()) for index in range(len(words))], np.uint64)
     columns = [
         pa.array([problem.problem_id for problem in problems], pa.string()),
         pa.array([problem.answer for problem in problems], pa.string()),
         pa.array(texts),
-        pa.array(_numbers(words) ^ np.array([_hash_of(spelling_key(p.answer)) for p in problems], np.uint64)),
+        pa.array(_numbers(words) ^ np.array([hash64(spelling_key(p.answer)) for p in problems], np.uint64)),
         pa.array([len(problem.solution or "") for problem in problems], pa.int64()),
         pa.array([len(problem.problem) for problem in problems], pa.int64()),
-        pa.array([_hash_of(repr(problem)) for problem in problems], pa.uint64()),
+        pa.array([hash64(repr(problem)) for problem in problems], pa.uint64()),
         _signatures(words, texts),
     ]
     return pa.table(columns, schema=FINGERPRINT)
@@ -70,21 +69,10 @@ def fingerprints(problems: Sequence[Problem], words: WordTable) -> pa.Table:
 
 def _numbers(words: WordTable) -> Hashes:
     """A hash of the numbers of each row, in any order."""
-    mixed = words.hashes * MIX[0]
-    mixed ^= mixed >> np.uint64(29)
-    sums = np.concatenate(
-        [[np.uint64(0)], np.cumsum(np.where(words.hashes & NUMBER_BIT, mixed * MIX[1], np.uint64(0)))]
-    )
+    numbers = np.where(words.hashes & NUMBER_BIT, words.ngrams(1).hashes, np.uint64(0))
+    sums = np.concatenate([[np.uint64(0)], np.cumsum(numbers)])
     found: Hashes = sums[words.offsets[1:]] - sums[words.offsets[:-1]]
     return found
-
-
-def _hash_of(text: str) -> int:
-    return _hash(text.encode("utf-8", "replace"))
-
-
-def _hash(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _signatures(words: WordTable, texts: Hashes) -> pa.Array:
@@ -108,7 +96,7 @@ def fates(fingerprints: pa.Table, threshold: float | None, *, same_givens: bool)
     ids = fingerprints["problem_id"].take(near[gone]).to_pylist()
     answers = zip(*(fingerprints["answer"].take(rows).to_pylist() for rows in (gone, near[gone])), strict=True)
     details = [
-        f"of {stays}" if same_answer(one, other) else f"of {stays}, whose answer is {other[:80]} and not {one[:80]}"
+        f"of {stays}" if same_at_sight(one, other) else f"of {stays}, whose answer is {other[:80]} and not {one[:80]}"
         for stays, (one, other) in zip(ids, answers, strict=True)
     ]
     reasons = np.where(near[gone] == equal[gone], "duplicate", "near_duplicate")

@@ -5,6 +5,7 @@ the benchmark item it resembles, and the fingerprint by which `duplicates` compa
 """
 
 from collections.abc import Sequence
+from itertools import count
 
 import pyarrow as pa
 
@@ -40,14 +41,13 @@ class Examiner:
         """The outcomes of rows in their order, the source and the origin of each given."""
         found = [self._filters.examine(*each) for each in zip(rows, sources, origins, strict=True)]
         problems = [item for item in found if isinstance(item, Problem)]
+        places = count()
+        place_of = [next(places) if isinstance(item, Problem) else None for item in found]
         words = WordTable.of(question(problem.problem) for problem in problems)
-        matches = iter(self._benchmarks.matches(problems, words))
-        matched = [next(matches) if isinstance(item, Problem) else None for item in found]
-        outcomes = [self._without_copies(*each) for each in zip(rows, found, matched, strict=True)]
-        numbers = iter(range(len(problems)))
-        places = [next(numbers) if isinstance(item, Problem) else None for item in found]
-        there = [isinstance(item, Problem) for item in outcomes]
-        kept = [place if stays else None for place, stays in zip(places, there, strict=True)]
+        matches = self._benchmarks.matches(problems, words)
+        matched = [None if place is None else matches[place] for place in place_of]
+        outcomes = [self._unless_contaminated(*each) for each in zip(rows, found, matched, strict=True)]
+        kept = [place if isinstance(item, Problem) else None for place, item in zip(place_of, outcomes, strict=True)]
         prints = fingerprints(problems, words).take(pa.array(kept, pa.int64()))
         columns = {
             "source": [source.name for source in sources],
@@ -58,7 +58,7 @@ class Examiner:
         made = [pa.array(column, EXAMINED.field(name).type) for name, column in columns.items()]
         return pa.table([*made, *prints.columns], schema=EXAMINED)
 
-    def _without_copies(
+    def _unless_contaminated(
         self, row: RawRow, item: Problem | Rejected, match: BenchmarkMatch | None
     ) -> Problem | Rejected:
         if match is None or (match.kind == "template_match" and not self._settings.drop_templates):

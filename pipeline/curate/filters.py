@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.config import Curate, Source
-from pipeline.curate.answers import A_PROOF, answer_of, answer_type
+from pipeline.curate.answers import A_PROOF, answer_of
 from pipeline.curate.language import other_language
 from pipeline.curate.options import open_question
-from pipeline.grading import Grader
+from pipeline.grading import Grader, answer_type
 from pipeline.grading.spelling import MAX_CHARS
 from pipeline.records import AnswerType, Problem, Rejected, RejectReason, problem_id, to_json
 from pipeline.sources import RawRow

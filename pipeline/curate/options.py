@@ -7,7 +7,7 @@ picks one of five letters is right once in five times without a thought, so what
 import re
 from dataclasses import dataclass, replace
 
-from pipeline.curate.answers import same_answer
+from pipeline.grading import same_at_sight
 from pipeline.grading.spelling import choice, normal
 from pipeline.sources import RawRow
 
@@ -97,7 +97,7 @@ def open_question(row: RawRow, answer: str) -> tuple[RawRow, str] | str:
     letter = picked[0] if picked else ""
     value = (picked[1] if picked else "") or options.values.get(letter, "")
     if not letter:
-        value = next((value for value in options.values.values() if same_answer(value, answer)), "")
+        value = next((value for value in options.values.values() if same_at_sight(value, answer)), "")
         if not value:  # what looked like options is part of the problem
             return row, answer
     if not value:

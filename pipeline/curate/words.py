@@ -158,12 +158,16 @@ def _words_in(piece: str) -> list[str]:
     return found
 
 
+def hash64(data: str | bytes) -> int:
+    """64 bits of a text or of bytes, the same on every machine."""
+    encoded = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+
+
 def _hash(word: str) -> int:
     """64 bits; odd for numbers alone, so that they can be masked."""
-    bits = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-    return (
-        bits | int(NUMBER_BIT) if word[0].isdigit() or (word[0] == "." and len(word) > 1) else bits & ~int(NUMBER_BIT)
-    )
+    is_number = word[0].isdigit() or (word[0] == "." and len(word) > 1)
+    return hash64(word) & ~int(NUMBER_BIT) | int(NUMBER_BIT) * is_number
 
 
 MINUS_HASH = np.uint64(_hash("-"))

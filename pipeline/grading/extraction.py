@@ -84,6 +84,13 @@ def gold_answer(gold: str) -> str:
     return final_answer(gold) or gold if opened or told else gold.strip("* ")
 
 
+def gsm8k_answer(solution: str) -> str | None:
+    """What follows `####` in the last line, as GSM8K's solutions end (arXiv 2110.14168); None for any other text."""
+    solution = solution.rstrip()
+    last_line = solution[solution.rfind("\n") + 1 :]
+    return last_line[4:].strip() or None if last_line.startswith("####") else None
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}`, braces nested to any depth; None where there is none."""
     boxes = _boxes(text)

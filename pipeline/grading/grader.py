@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.grading.child import Child
 from pipeline.grading.extraction import final_answer, gold_answer, last_number
 from pipeline.grading.quantities import quantity, same_quantity, two_quantities
-from pipeline.grading.spelling import MAX_CHARS, choice, key, normal, one_case
+from pipeline.grading.spelling import MAX_CHARS, choice, key, normal, one_case, spelling_key
 from pipeline.records import VerdictName
 
 TIME_LIMIT_S = 2.0
@@ -73,16 +73,10 @@ class Grader:
 
     def same(self, one: str, other: str) -> bool:
         """Whether two answers are exactly the same, neither of them gold: for `voting.classes`."""
-        beyond = one[MAX_CHARS:]
-        if beyond != other[MAX_CHARS:]:
-            return False
-        one, other = normal(one[:MAX_CHARS]), normal(other[:MAX_CHARS])
-        if beyond or key(one) == key(other):
-            return key(one) == key(other)
-        numbers = quantity(one), quantity(other)
-        if numbers[0] is not None and numbers[1] is not None:
-            return numbers[0].exact() == numbers[1].exact()
-        return self._asked(one, other, exact=True)[0] == "correct"
+        at_sight = same_at_sight(one, other)
+        if at_sight is None:
+            return self._asked(normal(one), normal(other), exact=True)[0] == "correct"
+        return at_sight
 
     def _asked(self, gold: str, answer: str, *, exact: bool) -> tuple[VerdictName, str]:
         if not self._workers:
@@ -99,6 +93,16 @@ class Grader:
 
 
 # --- what needs no algebra --------------------------------------------------------------------------
+
+
+def same_at_sight(one: str, other: str) -> bool | None:
+    """Whether two answers are exactly the same, where their spelling or two plain numbers decide it."""
+    if spelling_key(one) == spelling_key(other):
+        return True
+    if max(len(one), len(other)) > MAX_CHARS:
+        return False
+    number, second = quantity(normal(one)), quantity(normal(other))
+    return None if number is None or second is None else number.exact() == second.exact()
 
 
 def _compared_cheaply(gold: str, answer: str) -> tuple[VerdictName, str] | None:

@@ -124,6 +124,16 @@ def key(text: str) -> str:
     return _WORDS.sub(lambda word: word.group().casefold(), "".join(text.split()))
 
 
+INTEGER = re.compile(r"-?\d+")
+
+
+def spelling_key(answer: str) -> str:
+    """What is equal for answers of any length that are spelt alike."""
+    if INTEGER.fullmatch(answer):
+        return answer
+    return key(normal(answer)) if len(answer) <= MAX_CHARS else "".join(answer.split())
+
+
 _DIGITS_APART = re.compile(r"(?<=\d)\s+(?=\d)")
 _WORDS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}")
 

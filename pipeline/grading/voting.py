@@ -6,7 +6,7 @@ is gold, so no rounding is forgiven, and 0.333 is not 1/3 (deepconf#15 counts 0.
 
 from collections.abc import Callable, Sequence
 
-from pipeline.grading.spelling import MAX_CHARS, key, normal
+from pipeline.grading.spelling import spelling_key
 
 
 def classes(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[int | None]:
@@ -22,7 +22,7 @@ def classes(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> 
         if answer is None:
             voted.append(None)
             continue
-        text = key(normal(answer)) if len(answer) <= MAX_CHARS else "".join(answer.split())
+        text = spelling_key(answer)
         if text not in by_text:
             known = (number for number, member in enumerate(found) if same(member, answer))
             by_text[text] = next(known, len(found))

@@ -4,12 +4,13 @@ In: a `Source` or `Benchmark`. Out: its files, and `RawRow`s or `Problem`s.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline import hub
 from pipeline.config import Benchmark, Source
 from pipeline.errors import DataError
+from pipeline.grading import gsm8k_answer
 from pipeline.records import Problem, problem_id
 from pipeline.sources.formats import FORMATS, columns_of, rows_of
 from pipeline.sources.selection import deselected
@@ -18,8 +19,6 @@ from pipeline.storage import Place
 
 LONGEST = {"problem": 100_000, "answer": 100_000, "solution": 1_000_000}
 """In characters. No contest has one of a tenth of that, no model's context is longer, and every request is billed."""
-_GSM8K_ANSWER = re.compile(r"(?:^|\n)####\s*([^\n]*\S)\s*$")
-"""How GSM8K ends its solutions (arXiv 2110.14168)."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,12 @@ def _too_long(field: str, text: str | None) -> str | None:
     return f"{field} of {len(text):,} characters, more than {LONGEST[field]:,}"
 
 
-def read_benchmark(benchmark: Benchmark, endpoint: str | None) -> list[Problem]:
-    """A benchmark's problems, in file order.
+def read_benchmark(benchmark: Benchmark, files: Iterable[Place]) -> list[Problem]:
+    """The problems of a benchmark in its files, in their order.
 
     Raises DataError where one lacks its text or answer, or rows are missing.
     """
-    problems = [_problem(row, benchmark) for file in files_of(benchmark, endpoint) for row in read(file, benchmark)]
+    problems = [_problem(row, benchmark) for file in files for row in read(file, benchmark)]
     if benchmark.problems not in (None, len(problems)):
         raise DataError(
             f"benchmark {benchmark.name} has {len(problems)} problems, the config expects {benchmark.problems}"
@@ -131,13 +130,12 @@ def read_benchmark(benchmark: Benchmark, endpoint: str | None) -> list[Problem]:
 
 
 def _problem(row: RawRow, benchmark: Benchmark) -> Problem:
-    answer = _GSM8K_ANSWER.search(row.answer or "")
     if row.error or not row.problem or not row.answer:
         raise DataError(f"benchmark {benchmark.name}: {row.place}: {row.error or 'no problem or no answer'}")
     return Problem(
         problem_id=problem_id(row.problem),
         problem=row.problem,
-        answer=answer[1] if answer else row.answer,
+        answer=gsm8k_answer(row.answer) or row.answer,
         answer_type="text",
         solution=row.solution,
         source=benchmark.name,

@@ -22,7 +22,11 @@ def demo() -> Curated:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPO)
         config = configuration.load("configs/demo.yaml")
-        heldout = [item for benchmark in config.evaluate.benchmarks for item in read_benchmark(benchmark, None)]
+        heldout = [
+            item
+            for benchmark in config.evaluate.benchmarks
+            for item in read_benchmark(benchmark, files_of(benchmark, None))
+        ]
         rows = [
             (row, source, origin_of(source, file))
             for source in config.curate.sources

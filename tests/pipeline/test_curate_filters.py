@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Curate, Source
-from pipeline.curate.answers import answer_of, answer_type
+from pipeline.curate.answers import answer_of
 from pipeline.curate.filters import Filters
 from pipeline.curate.options import find_options
 from pipeline.curate.words import words
+from pipeline.grading import answer_type
 from pipeline.records import Problem, Rejected
 from pipeline.sources import RawRow
 

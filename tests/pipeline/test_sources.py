@@ -306,7 +306,7 @@ def test_a_column_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
 
 def test_a_benchmark_is_read_in_its_order(tmp_path: Path) -> None:
     path = write(tmp_path, "b.jsonl", ROWS)
-    problems = sources.read_benchmark(Benchmark(name="b", path=str(path), problems=2), None)
+    problems = sources.read_benchmark(Benchmark(name="b", path=str(path), problems=2), [Place(str(path))])
     assert [(p.problem_id, p.answer, p.source) for p in problems] == [
         (problem_id(r["problem"]), r["answer"], "b") for r in ROWS
     ]
@@ -318,7 +318,7 @@ def test_the_answer_of_a_benchmark_is_taken_from_gsm8ks_solutions(tmp_path: Path
         {"problem": "q", "answer": "#4"},
     ]
     path = write(tmp_path, "b.jsonl", rows)
-    problems = sources.read_benchmark(Benchmark(name="b", path=str(path)), None)
+    problems = sources.read_benchmark(Benchmark(name="b", path=str(path)), [Place(str(path))])
     assert [problem.answer for problem in problems] == ["1,072", "#4"]
 
 
@@ -336,7 +336,7 @@ def test_a_benchmark_with_less_than_promised_is_refused(
 ) -> None:
     path = write(tmp_path, "b.jsonl", rows)
     with pytest.raises(DataError, match=said):
-        sources.read_benchmark(Benchmark(name="b", path=str(path), problems=expected), None)
+        sources.read_benchmark(Benchmark(name="b", path=str(path), problems=expected), [Place(str(path))])
 
 
 @pytest.mark.shared
