@@ -5,6 +5,7 @@
     │   ├── ConfigError     a key, a type or a value of the config
     │   ├── DataError       a file that is missing, lacks a column, or is empty
     │   ├── EndpointError   a model endpoint that refuses us or cannot be reached
+    │   ├── BudgetError     the dollars or tokens that the config allows are spent
     │   └── ResourceError   the cluster cannot give what a stage asks for
     └── InvariantError      a promise of ours is broken (rows vanished, ...): a bug, exit status 1
 
@@ -31,6 +32,10 @@ class DataError(UserError):
 
 class EndpointError(UserError):
     """A model endpoint refuses every request (key, model name) or cannot be reached."""
+
+
+class BudgetError(UserError):
+    """No request may be sent any more; what was bought is kept."""
 
 
 class ResourceError(UserError):

@@ -43,7 +43,7 @@ RejectReason = Literal[
     # and of reformat
     "mentions_original", "too_few_steps",
     # verify
-    "not_selected",
+    "not_selected", "no_reflection", "too_similar",
 ]  # fmt: skip
 
 

@@ -1,62 +1,100 @@
-"""What the actors that ask models have in common: a client, a grader, a segment of the store for each batch."""
+"""What the stages that ask models have in common: a dispatcher for the stage, and for each actor a client and a store."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Literal, TypeVar
 
 from pipeline.chat import ChatClient, preflight
 from pipeline.config import Config, Endpoint
+from pipeline.errors import UserError
 from pipeline.responses import Segment
+from pipeline.stage import StageFolder
 from pipeline.storage import Place
 from ray_jobs import cluster
+from ray_jobs.dispatching import RemoteDispatcher, dispatcher_of
 from ray_jobs.progress import Progress, Reporter
 
-COUNTED = ("requests", "stored", "retries", "prompt_tokens", "tokens")
+A = TypeVar("A")
+R = TypeVar("R")
 
 BATCH_ROWS = 128
 """Rows an actor asks about at once (Ray Data keeps several batches under way in an actor)."""
 
 
+def batch_rows(endpoint: Endpoint) -> int:
+    """The same, where a provider wants as many as possible in one of its own batches."""
+    return endpoint.batch.max_requests if endpoint.batch else BATCH_ROWS
+
+
 class Asker:
     """An actor's way to a model. Made in the actor's constructor, used in its event loop."""
 
-    def __init__(self, endpoint: Endpoint, responses: Place, reporter: Reporter) -> None:
+    def __init__(
+        self, endpoint: Endpoint, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
+    ) -> None:
         self._responses, self._reporter = responses, reporter
-        self._client = ChatClient(endpoint)
+        self._client = ChatClient(endpoint, dispatcher, responses)
         self._batches = 0
+        self._doors = asyncio.Lock()
         self._reported: dict[str, float] = {}
 
+    async def each(
+        self, rows: Sequence[A], key: Callable[[A], str], ask: Callable[[A, ChatClient, Segment], Awaitable[R]]
+    ) -> list[R]:
+        """What all rows of a batch give, asked at once; `key` is what a row's answers are stored by.
+
+        What ends the run is told to the driver, and the rows that it left undone are missing: those under way in other
+        batches and actors are paid for, and come to their end.
+        """
+        if not rows:
+            return []
+        keys = [key(row) for row in rows]
+        async with self._batch(min(keys), max(keys)) as (client, segment):
+            results = await asyncio.gather(*(ask(row, client, segment) for row in rows), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, UserError):
+                raise result
+        for mistake in [result for result in results if isinstance(result, UserError)][:1]:
+            await self._reporter.tell(mistake)
+        return [result for result in results if not isinstance(result, BaseException)]
+
     @asynccontextmanager
-    async def batch(self, keys: Sequence[str]) -> AsyncIterator[tuple[ChatClient, Segment]]:
-        """Client and store for a batch of rows with these keys. Batches under way share the connections."""
-        if self._batches == 0:
-            await self._client.__aenter__()
-        self._batches += 1
-        try:
-            with self._reporter.telling():
-                async with Segment(self._responses, min(keys), max(keys)) as segment:
-                    yield self._client, segment
-        finally:
-            self._batches -= 1
+    async def _batch(self, first: str, last: str) -> AsyncIterator[tuple[ChatClient, Segment]]:
+        """Client and store. Batches under way share the connections."""
+        async with self._doors:
             if self._batches == 0:
-                await self._client.__aexit__()
+                await self._client.__aenter__()
+            self._batches += 1
+        try:
+            async with Segment(self._responses, first, last) as segment:
+                yield self._client, segment
+        finally:
+            async with self._doors:
+                self._batches -= 1
+                if self._batches == 0:
+                    await self._client.__aexit__()
             await self._reporter.settle()
 
     def report(self, *, done: int = 1, **figures: float) -> None:
         """Rows are done: tell the driver, with what the client counted since the last ones."""
-        counted = {**{name: self._client.counts[name] for name in COUNTED}, "usd": self._client.usd}
+        counted = {**self._client.counts, "usd": self._client.usd}
         news = {name: count - self._reported.get(name, 0) for name, count in counted.items()}
         self._reported = counted
         self._reporter.add(done=done, **figures, **news)
 
 
-def open_for_asking(config: Config, stage: Literal["reformat", "distill", "verify"], endpoint: Endpoint | None) -> None:
-    """Everything a stage that asks a model needs: the model, if any, answers, and the cluster has room for the actors."""
+@contextmanager
+def dispatched(
+    config: Config, stage: Literal["reformat", "distill", "verify"], endpoint: Endpoint | None, folder: StageFolder
+) -> Iterator[RemoteDispatcher | None]:
+    """The dispatcher of a stage that asks a model, if any: once that answers, and the cluster has room for the actors."""
     if endpoint is not None:
         asyncio.run(preflight(endpoint))
     cluster.connect()
     cluster.require_actors(config, stage)
+    with dispatcher_of(endpoint, folder) as dispatcher:
+        yield dispatcher
 
 
 def requests_made(progress: Progress) -> dict[str, int]:

@@ -177,6 +177,16 @@ def _teacher_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-after", type=float, default=1.0, metavar="S", help="Retry-After of a 429 (default: %(default)s)"
     )
+    parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute, then 429 (default: no limit)")
+    parser.add_argument("--tpm", type=int, metavar="N", help="tokens per minute, then 429 (default: no limit)")
+    parser.add_argument(
+        "--counted", choices=["allowed", "used"], default="allowed",
+        help="which tokens of an answer count: those its request allows, or those it uses (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=float, default=1.0, metavar="S", help="seconds that a batch takes (default: %(default)s)"
+    )
+    parser.add_argument("--untold", action="store_true", help="do not tell of the limits in headers")
     parser.add_argument(
         "--require-key-env", metavar="NAME", help="refuse requests without the key in this environment variable"
     )
@@ -255,6 +265,17 @@ def _teacher(parsed: argparse.Namespace) -> None:
     key = os.environ.get(parsed.require_key_env) if parsed.require_key_env else None
     if parsed.require_key_env and not key:
         raise DataError(f"--require-key-env: the environment variable {parsed.require_key_env} is not set")
-    behaviour = replay.Behaviour(parsed.latency, replay.check_faults(faults), parsed.retry_after, key, parsed.seed)
+    behaviour = replay.Behaviour(
+        latency_s=parsed.latency,
+        faults=replay.check_faults(faults),
+        retry_after_s=parsed.retry_after,
+        api_key=key,
+        seed=parsed.seed,
+        requests_per_minute=parsed.rpm,
+        tokens_per_minute=parsed.tpm,
+        counted=parsed.counted,
+        limits_told=not parsed.untold,
+        batch_s=parsed.batch,
+    )
     recordings = replay.load_recordings(parsed.replay)
     asyncio.run(replay.serve(recordings, behaviour, parsed.host, parsed.port, parsed.log, until_eof=parsed.until_eof))

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline import chat
+from pipeline.chat import ChatClient
 from pipeline.config import Config
 from pipeline.distill.sampling import sample, unanswered
 from pipeline.grading import Grader
@@ -11,25 +11,26 @@ from pipeline.responses import Segment
 from pipeline.stage import Manifest, StageFolder, StageRun
 from pipeline.storage import Place, count_rows, read_columns, read_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, open_for_asking, requests_made
+from ray_jobs.asking import Asker, batch_rows, dispatched, requests_made
+from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
 
 
 class DistillActor:
     """Samples traces for a batch of problems, all at once."""
 
-    def __init__(self, config: Config, responses: Place, reporter: Reporter) -> None:
+    def __init__(
+        self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
+    ) -> None:
         self._config = config
-        self._asker = Asker(config.teacher, responses, reporter)
+        self._asker = Asker(config.teacher, responses, reporter, dispatcher)
         self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        problems = from_table(Problem, batch)
-        async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            sampled = await chat.all_of(self._one(problem, client, segment) for problem in problems)
+        sampled = await self._asker.each(from_table(Problem, batch), lambda problem: problem.problem_id, self._one)
         return to_table(Trace, [trace for traces in sampled for trace in traces])
 
-    async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> list[Trace]:
+    async def _one(self, problem: Problem, client: ChatClient, segment: Segment) -> list[Trace]:
         traces = await sample(problem, self._config.distill, client, segment, self._grader)
         self._asker.report(traces=len(traces))
         return traces
@@ -43,16 +44,18 @@ def run(config: Config) -> Manifest:
     settings = config.distill
     problems = StageFolder(stage.root, "curate").table("problems")
     rows_in = count_rows(problems, Problem)
-    open_for_asking(config, "distill", config.teacher)
     traces = stage.folder.table("traces")
-    with Progress("distill", rows_in, "problems") as progress:
+    with (
+        dispatched(config, "distill", config.teacher, stage.folder) as dispatcher,
+        Progress("distill", rows_in, "problems", config.teacher.budget_usd) as progress,
+    ):
         sampled = tables.actor_map(
             tables.read(problems, Problem, settings.actors),
             DistillActor,
-            (config, stage.folder.table("responses"), progress.reporter),
+            (config, stage.folder.table("responses"), progress.reporter, dispatcher),
             actors=settings.actors,
             cpus=settings.actor_cpus,
-            batch_rows=BATCH_ROWS,
+            batch_rows=batch_rows(config.teacher),
         )
         count = tables.write(sampled, traces, Trace)
     answered, errors = unanswered(read_columns(traces, ["problem_id", "status", "error"]).to_pylist())

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import ray.data
@@ -18,6 +19,7 @@ from pipeline.stage import Manifest, StageRun
 from pipeline.storage import Place
 from ray_jobs import cluster, serve, tables
 from ray_jobs.asking import BATCH_ROWS, Asker, requests_made, usage
+from ray_jobs.dispatching import RemoteDispatcher, dispatcher_of
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -33,9 +35,18 @@ class Evaluated:
 class EvaluateActor:
     """Asks a batch of questions, all at once, and grades the answers at every budget."""
 
-    def __init__(self, config: Config, endpoints: dict[str, Endpoint], responses: dict[str, Place], reporter: Reporter):
+    def __init__(
+        self,
+        config: Config,
+        endpoints: dict[str, Endpoint],
+        responses: dict[str, Place],
+        reporter: Reporter,
+        dispatcher: RemoteDispatcher | None,
+    ):
         self._settings = config.evaluate
-        self._askers = {model: Asker(endpoint, responses[model], reporter) for model, endpoint in endpoints.items()}
+        self._askers = {
+            model: Asker(endpoint, responses[model], reporter, dispatcher) for model, endpoint in endpoints.items()
+        }
         self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
@@ -47,10 +58,9 @@ class EvaluateActor:
 
     async def _group(self, questions: list[Question]) -> list[Evaluated]:
         asker = self._askers[questions[0].model]
-        async with asker.batch([question.problem.problem_id for question in questions]) as (client, segment):
-            return await chat.all_of(self._one(question, asker, client, segment) for question in questions)
+        return await asker.each(questions, lambda question: question.problem.problem_id, partial(self._one, asker))
 
-    async def _one(self, question: Question, asker: Asker, client: chat.ChatClient, segment: Segment) -> Evaluated:
+    async def _one(self, asker: Asker, question: Question, client: chat.ChatClient, segment: Segment) -> Evaluated:
         generation = await generate(question, client, segment)
         found: list[Score] = []
         if generation.status != "failed":
@@ -78,12 +88,15 @@ def run(config: Config) -> Manifest:
     groups = _groups(config)
     total = len(problems) * config.evaluate.samples * sum(map(len, groups))
     evaluated: list[ray.data.Dataset] = []
-    with Progress("evaluate", total, "answers") as progress:
+    with (
+        dispatcher_of(config.evaluate.endpoint, stage.folder) as dispatcher,
+        Progress("evaluate", total, "answers") as progress,
+    ):
         for models in groups:
             if own:
                 serve.start(config, config.serve.models if set(models) <= set(config.serve.models) else models)
             cluster.require_actors(config, "evaluate")
-            evaluated.append(_ask(config, stage, models, problems, progress.reporter))
+            evaluated.append(_ask(config, stage, models, problems, progress.reporter, dispatcher))
     rows = evaluated[0].union(*evaluated[1:]) if len(evaluated) > 1 else evaluated[0]
     made = {
         name: tables.write(tables.unnest(rows, column, record), stage.folder.table(name), record)
@@ -114,7 +127,12 @@ def _groups(config: Config) -> list[tuple[str, ...]]:
 
 
 def _ask(
-    config: Config, stage: StageRun, models: tuple[str, ...], problems: list[tuple[str, Problem]], reporter: Reporter
+    config: Config,
+    stage: StageRun,
+    models: tuple[str, ...],
+    problems: list[tuple[str, Problem]],
+    reporter: Reporter,
+    dispatcher: RemoteDispatcher | None,
 ) -> "ray.data.Dataset":
     """Every problem to every one of these models, as a dataset of `Evaluated`."""
     settings = config.evaluate
@@ -134,7 +152,7 @@ def _ask(
     return tables.actor_map(
         asked,
         EvaluateActor,
-        (config, endpoints, responses, reporter),
+        (config, endpoints, responses, reporter, dispatcher),
         actors=settings.actors,
         cpus=settings.actor_cpus,
         batch_rows=BATCH_ROWS,

@@ -14,13 +14,16 @@ from types import TracebackType
 from typing import Any
 
 import ray
+from ray.util import metrics
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from pipeline.errors import UserError
+from pipeline.errors import BudgetError, UserError
+from pipeline.figures import dollars
 
 REPORT_S = 0.5
+PACED = ("requests", "tokens")
 LOG_LINE_S = 5.0
 
 Figures = dict[str, float | str]
@@ -35,12 +38,26 @@ def _merge(into: Figures, figures: Figures) -> None:
 
 @ray.remote(num_cpus=0)
 class _Tally:
-    def __init__(self) -> None:
+    """The sums, and the same as metrics for Prometheus: `ray_longthought_total{stage, figure}` and what is expected."""
+
+    def __init__(self, stage: str, expected: dict[str, float]) -> None:
         self._figures: Figures = {"done": 0}
         self._mistake: UserError | None = None
+        self._stage = stage
+        self._metric = metrics.Counter(
+            "longthought_total", description="Figures of a stage: rows, requests, tokens.", tag_keys=("stage", "figure")
+        )
+        gauge = metrics.Gauge(
+            "longthought_expected", description="What a stage will come to.", tag_keys=("stage", "figure")
+        )
+        for figure, value in expected.items():
+            gauge.set(value, {"stage": stage, "figure": figure})
 
     def add(self, figures: Figures) -> None:
         _merge(self._figures, figures)
+        for figure, value in figures.items():
+            if not isinstance(value, str) and value > 0:
+                self._metric.inc(value, {"stage": self._stage, "figure": figure})
 
     def put(self, figures: Figures) -> None:
         self._figures.update(figures)
@@ -49,7 +66,7 @@ class _Tally:
         return self._figures
 
     def set_mistake(self, mistake: UserError) -> None:
-        self._mistake = mistake
+        self._mistake = self._mistake or mistake
 
     def get_mistake(self) -> UserError | None:
         return self._mistake
@@ -87,6 +104,10 @@ class Reporter:
             ray.get(self._tally.set_mistake.remote(mistake))
             raise
 
+    async def tell(self, mistake: UserError) -> None:
+        """Tell the driver of a user's mistake, which it raises when the workers are done."""
+        await self._tally.set_mistake.remote(mistake)
+
     def flush(self) -> None:
         """Send what has been held back."""
         if self._unsent:
@@ -97,9 +118,12 @@ class Reporter:
 class Progress:
     """The driver's end: a context manager that shows while its body runs. `total` may be None (unknown)."""
 
-    def __init__(self, stage: str, total: int | None, unit: str) -> None:
-        self._stage, self._total, self._unit = stage, total, unit
-        self._tally: Any = _Tally.remote()  # type: ignore[attr-defined]
+    def __init__(self, stage: str, total: int | None, unit: str, budget_usd: float | None = None) -> None:
+        self._stage, self._total, self._unit, self._budget_usd = stage, total, unit, budget_usd
+        expected = {"done": total, "usd": budget_usd}
+        self._tally: Any = _Tally.remote(  # type: ignore[attr-defined]
+            stage, {figure: value for figure, value in expected.items() if value is not None}
+        )
         self._stop = threading.Event()
         self._console = Console(stderr=True)
         self._thread = threading.Thread(target=self._show, daemon=True)
@@ -116,8 +140,11 @@ class Progress:
         self.reporter.flush()
         self._stop.set()
         self._thread.join()
-        if isinstance(error, Exception):
+        if error is None or isinstance(error, Exception):
             mistake = ray.get(self._tally.get_mistake.remote())
+            if isinstance(mistake, BudgetError):
+                done = f"{self.figures()['done']:,.0f} of {self._total or 0:,} {self._unit}"
+                raise BudgetError(f"{done} are done: {mistake}") from None
             if mistake is not None:
                 raise mistake from None
 
@@ -148,7 +175,7 @@ class Progress:
             while True:
                 stopping = self._stop.wait(REPORT_S)
                 figures = ray.get(self._tally.get.remote())
-                bar.update(task, completed=figures["done"], figures=_text(figures))
+                bar.update(task, completed=figures["done"], figures=self._text(figures))
                 if stopping:
                     return
 
@@ -168,10 +195,23 @@ class Progress:
             left = (self._total - done) / rate if rate else 0.0
             eta = f", eta {timedelta(seconds=int(left))}" if left > 0 else ""
             parts = [f"[{self._stage}] {done:,.0f} of {self._total:,} {self._unit} ({done / self._total:.0%}{eta})"]
-        parts += [f"{rate:.1f}/s", f"{timedelta(seconds=int(seconds))}", _text(figures)]
+        parts += [f"{rate:.1f}/s", f"{timedelta(seconds=int(seconds))}", self._text(figures)]
         return "  ".join(part for part in parts if part)
 
+    def _text(self, figures: Figures) -> str:
+        """The figures beside the rows, with the pace of requests and tokens, and the money beside its budget."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        parts = []
+        for name, value in figures.items():
+            if isinstance(value, str):
+                parts.append(f"{name}={value}")
+            elif name == "usd" and (value or self._budget_usd):
+                parts.append(self._money(value, float(figures["done"])))
+            elif name != "done" and value:
+                pace = f" ({value / seconds:,.3g}/s)" if name in PACED else ""
+                parts.append(f"{name}={value:,.6g}{pace}")
+        return "  ".join(parts)
 
-def _text(figures: Figures) -> str:
-    shown = {name: value for name, value in figures.items() if name != "done" and value}
-    return "  ".join(f"{name}={value if isinstance(value, str) else f'{value:,.6g}'}" for name, value in shown.items())
+    def _money(self, usd: float, done: float) -> str:
+        text = dollars(usd) + (f" of {dollars(self._budget_usd)}" if self._budget_usd is not None else "")
+        return f"{text}, {dollars(usd * self._total / done)} in all" if self._total and done else text

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from pipeline import chat
+from pipeline.chat import ChatClient
 from pipeline.config import Config
 from pipeline.grading import Grader
 from pipeline.records import Example, Fault, Problem, Rejected, Trace, from_table, to_table
@@ -13,25 +13,26 @@ from pipeline.responses import Segment
 from pipeline.stage import Manifest, StageFolder, StageRun
 from pipeline.storage import Place, count_rows
 from ray_jobs import cluster, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, open_for_asking, requests_made
+from ray_jobs.asking import Asker, batch_rows, dispatched, requests_made
+from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
 
 
 class ReformatActor:
     """Rewrites the solutions of a batch of problems, all at once."""
 
-    def __init__(self, config: Config, responses: Place, reporter: Reporter) -> None:
+    def __init__(
+        self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
+    ) -> None:
         self._config = config
-        self._asker = Asker(config.rewriter, responses, reporter)
+        self._asker = Asker(config.rewriter, responses, reporter, dispatcher)
         self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)
-        async with self._asker.batch([problem.problem_id for problem in problems]) as (client, segment):
-            rewritings = await chat.all_of(self._one(problem, client, segment) for problem in problems)
-        return to_table(Rewriting, rewritings)
+        return to_table(Rewriting, await self._asker.each(problems, lambda problem: problem.problem_id, self._one))
 
-    async def _one(self, problem: Problem, client: chat.ChatClient, segment: Segment) -> Rewriting:
+    async def _one(self, problem: Problem, client: ChatClient, segment: Segment) -> Rewriting:
         rewriting = await rewrite(problem, self._config.reformat, client, segment, self._grader)
         failed: Counter[str] = Counter(fault.reason for fault in rewriting.faults)
         self._asker.report(rejected=rewriting.rejected is not None, **failed)
@@ -46,15 +47,17 @@ def run(config: Config) -> Manifest:
     settings = config.reformat
     problems = StageFolder(stage.root, "curate").table("problems")
     rows_in = count_rows(problems, Problem)
-    open_for_asking(config, "reformat", config.rewriter)
-    with Progress("reformat", rows_in, "problems") as progress:
+    with (
+        dispatched(config, "reformat", config.rewriter, stage.folder) as dispatcher,
+        Progress("reformat", rows_in, "problems", config.rewriter.budget_usd) as progress,
+    ):
         rewritings = tables.actor_map(
             tables.read(problems, Problem, settings.actors),
             ReformatActor,
-            (config, stage.folder.table("responses"), progress.reporter),
+            (config, stage.folder.table("responses"), progress.reporter, dispatcher),
             actors=settings.actors,
             cpus=settings.actor_cpus,
-            batch_rows=BATCH_ROWS,
+            batch_rows=batch_rows(config.rewriter),
         ).materialize()
     made = {
         name: tables.write(tables.unnest(rewritings, column, record), stage.folder.table(name), record)

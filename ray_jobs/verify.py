@@ -2,22 +2,23 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pyarrow as pa
 import ray
 
-from pipeline import chat
 from pipeline.config import Config, Verify
 from pipeline.errors import DataError
 from pipeline.grading import Grader
 from pipeline.records import Example, Problem, Rejected, Trace, Verdict, from_table, to_table
 from pipeline.stage import Manifest, StageFolder, StageRun
-from pipeline.storage import Place, count_rows, read_columns, read_rows
+from pipeline.storage import Place, count_rows, read_rows
 from pipeline.verify.judge import agreement, is_judged, judge
-from pipeline.verify.selection import Candidate, choose, example_of, is_right, rejected_of, verdict_of
+from pipeline.verify.quality import Quality, quality
+from pipeline.verify.selection import choose, example_of, is_right, rejected_of, verdict_of
 from ray_jobs import cluster, tables
-from ray_jobs.asking import Asker, open_for_asking, requests_made, usage
+from ray_jobs.asking import Asker, dispatched, requests_made, usage
+from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
 
 BATCH_ROWS = 64
@@ -27,13 +28,18 @@ class VerifyActor:
     """Grades a batch of traces: the child process is where the work is. Asks the judge where there is one."""
 
     def __init__(
-        self, config: Verify, problems: "ray.ObjectRef[dict[str, Problem]]", responses: Place, reporter: Reporter
+        self,
+        config: Verify,
+        problems: "ray.ObjectRef[dict[str, Problem]]",
+        responses: Place,
+        reporter: Reporter,
+        dispatcher: RemoteDispatcher | None,
     ) -> None:
         self._judge = config.judge
         self._problems: dict[str, Problem] = ray.get(problems)
         self._grader = Grader()
         self._reporter = reporter
-        self._asker = Asker(config.judge.endpoint, responses, reporter) if config.judge else None
+        self._asker = Asker(config.judge.endpoint, responses, reporter, dispatcher) if config.judge else None
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         traces = from_table(Trace, batch)
@@ -52,11 +58,11 @@ class VerifyActor:
         return verdict
 
     async def _judged(self, asker: Asker, traces: list[Trace]) -> list[Verdict]:
-        if not traces:
-            return []
-        async with asker.batch([trace.trace_id for trace in traces]) as (client, segment):
-            asked = (judge(self._problems[trace.problem_id], trace, client, segment) for trace in traces)
-            verdicts = await chat.all_of(asked)
+        verdicts = await asker.each(
+            traces,
+            lambda trace: trace.trace_id,
+            lambda trace, client, segment: judge(self._problems[trace.problem_id], trace, client, segment),
+        )
         asker.report(done=0, judged=len(verdicts))
         return verdicts
 
@@ -69,14 +75,16 @@ def run(config: Config) -> Manifest:
     settings = config.verify
     traces = StageFolder(stage.root, "distill").table("traces")
     rows_in = count_rows(traces, Trace)
-    open_for_asking(config, "verify", settings.judge.endpoint if settings.judge else None)
-    known = read_rows(StageFolder(stage.root, "curate").table("problems"), Problem)
-    problems = ray.put({problem.problem_id: problem for problem in known})
-    with Progress("verify", rows_in, "traces") as progress:
+    known = {row.problem_id: row for row in read_rows(StageFolder(stage.root, "curate").table("problems"), Problem)}
+    with (
+        dispatched(config, "verify", settings.judge.endpoint if settings.judge else None, stage.folder) as dispatcher,
+        Progress("verify", rows_in, "traces") as progress,
+    ):
+        problems = ray.put(known)
         graded = tables.actor_map(
             tables.read(traces, Trace, settings.actors),
             VerifyActor,
-            (settings, problems, stage.folder.table("responses"), progress.reporter),
+            (settings, problems, stage.folder.table("responses"), progress.reporter, dispatcher),
             actors=settings.actors,
             cpus=settings.actor_cpus,
             batch_rows=BATCH_ROWS,
@@ -86,21 +94,28 @@ def run(config: Config) -> Manifest:
     outcome: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in read_rows(verdicts, Verdict):
         outcome[verdict.trace_id].append(verdict)
-    chosen = choose(_candidates(traces, outcome), settings)
-    if not chosen:
-        raise DataError(f"none of {rows_in} traces is right: see `longthought show {stage.root} verify verdicts`")
-    decided = ray.put((chosen, dict(outcome)))
+    right = {trace_id for trace_id, verdicts_on in outcome.items() if is_right(verdicts_on)}
+    fates = choose(_qualities(traces, right, settings.actors), settings)
+    if None not in fates.values():
+        raise DataError(
+            f"of {rows_in} traces {len(right)} are right and none is learnt from: see `longthought show {stage.root} verify "
+            "verdicts` and the settings of verify"
+        )
+    decided = ray.put((fates, dict(outcome)))
 
     def examples(batch: pa.Table) -> pa.Table:
-        chosen, _ = ray.get(decided)
+        fates, _ = ray.get(decided)
         gold = ray.get(problems)
-        kept = (trace for trace in from_table(Trace, batch) if trace.trace_id in chosen)
+        kept = (trace for trace in from_table(Trace, batch) if fates.get(trace.trace_id, False) is None)
         return to_table(Example, [example_of(trace, gold[trace.problem_id], settings) for trace in kept])
 
     def rejected(batch: pa.Table) -> pa.Table:
-        chosen, outcome = ray.get(decided)
-        dropped = (trace for trace in from_table(Trace, batch) if trace.trace_id not in chosen)
-        return to_table(Rejected, [rejected_of(trace, outcome[trace.trace_id]) for trace in dropped])
+        fates, outcome = ray.get(decided)
+        dropped = (trace for trace in from_table(Trace, batch) if fates.get(trace.trace_id, False) is not None)
+        return to_table(
+            Rejected,
+            [rejected_of(trace, outcome[trace.trace_id], fates.get(trace.trace_id)) for trace in dropped],
+        )
 
     for name, record, part in (("examples", Example, examples), ("rejected", Rejected, rejected)):
         rows = tables.read(traces, Trace, settings.actors).map_batches(part, batch_format="pyarrow")
@@ -117,8 +132,18 @@ def run(config: Config) -> Manifest:
     )
 
 
-def _candidates(traces: Place, verdicts: Mapping[str, list[Verdict]]) -> Iterator[Candidate]:
-    """The right traces, with what the choice looks at."""
-    for row in read_columns(traces, ["trace_id", "problem_id", "reasoning"]).to_pylist():
-        if is_right(verdicts[row["trace_id"]]):
-            yield Candidate(row["trace_id"], row["problem_id"], len(row["reasoning"] or ""))
+def _qualities(traces: Place, right: set[str], workers: int) -> Iterator[Quality]:
+    """What the choice looks at, of the right traces. Their texts stay where they are."""
+    known = ray.put(right)
+
+    def qualities(batch: pa.Table) -> pa.Table:
+        right = ray.get(known)
+        there = (trace for trace in from_table(Trace, batch) if trace.trace_id in right)
+        return to_table(
+            Quality, [quality(each.trace_id, each.problem_id, each.reasoning or each.response) for each in there]
+        )
+
+    for batch in tables.read(traces, Trace, workers).map_batches(qualities, batch_format="pyarrow").iter_batches(
+        batch_format="pyarrow", batch_size=None
+    ):  # fmt: skip
+        yield from from_table(Quality, batch)

@@ -29,5 +29,7 @@ MEANINGS: Mapping[str, str] = {
     "mentions_original": "speaks of the solution that it rewrites",
     "too_few_steps": "has fewer steps than the settings want",
     "not_selected": "right, but its problem has enough traces already",
+    "no_reflection": "right, but its thought does not doubt, check or turn back as often as the settings want",
+    "too_similar": "right, but too much like a trace of the same problem that was chosen",
 }
 """One for each `records.RejectReason`."""

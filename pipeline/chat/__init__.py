@@ -6,12 +6,16 @@ rows of replies.
 """
 
 from pipeline.chat.client import ChatClient, all_of
+from pipeline.chat.dispatch import Dispatcher
+from pipeline.chat.gate import Gate
 from pipeline.chat.reach import preflight
 from pipeline.chat.requests import Request, chat_request, completion_request
 from pipeline.chat.traces import Outcome, status_of, to_trace
 
 __all__ = [
     "ChatClient",
+    "Dispatcher",
+    "Gate",
     "Outcome",
     "Request",
     "all_of",

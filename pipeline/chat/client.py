@@ -1,4 +1,4 @@
-"""Asks one endpoint: many requests at a time, each tried again while that may help, replies durable and counted."""
+"""Asks a model: many requests at a time, each tried again while that may help, replies durable and counted."""
 
 import asyncio
 import json
@@ -6,24 +6,29 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from pipeline.chat.reach import authorization, key_of, unreachable
-from pipeline.chat.requests import Request, completion_request
-from pipeline.chat.traces import Outcome, cost_usd
-from pipeline.chat.wire import Failure, Reader
+from pipeline.chat.batches import Batches
+from pipeline.chat.dispatch import Dispatcher, Dispatching, Permit, Report
+from pipeline.chat.gate import Gate
+from pipeline.chat.reach import authorization, is_loopback, key_of, unreachable
+from pipeline.chat.requests import Request, completion_request, most_usage
+from pipeline.chat.streams import Assembly
+from pipeline.chat.traces import Outcome, cost_usd, usage_of
+from pipeline.chat.wire import Failure, Reader, signals_in
 from pipeline.config import Endpoint
 from pipeline.errors import EndpointError
 from pipeline.responses import Reply, Segment
+from pipeline.storage import Place
 
 R = TypeVar("R")
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-LONGEST_RETRY_AFTER_S = 300.0
 CONNECT_S = 30.0
 """Longest wait for a connection; a firewall that drops packets gives no other sign."""
 
@@ -38,28 +43,46 @@ class ChatClient:
     new and stored, the `prompt_tokens` and `tokens` (of the answers); `usd` is what they cost.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, dispatcher: Dispatching | None = None, folder: Place | None = None) -> None:
+        """Limits and budget are the dispatcher's, which clients may share; without one they hold for this client.
+
+        `folder` remembers what was submitted, where the endpoint is asked in batches.
+        """
         self.endpoint = endpoint
         self.counts: Counter[str] = Counter()
         self.usd = 0.0
-        self._key = key_of(endpoint)
-        self._reader = Reader(endpoint, self._key)
-        self._places = asyncio.Semaphore(endpoint.max_in_flight)
-        self._unreachable_since: float | None = None
+        self._dispatcher: Dispatching = dispatcher or Dispatcher(endpoint)
+        self._ways = endpoint.ways
+        self._keys = [key_of(way) for way in self._ways]
+        self._readers = [Reader(way, key) for way, key in zip(self._ways, self._keys, strict=True)]
+        self._headers = [{"Content-Type": "application/json", **authorization(key)} for key in self._keys]
+        self._places = asyncio.Semaphore(endpoint.batch.max_requests if endpoint.batch else endpoint.max_in_flight)
+        self._batches = None
+        if endpoint.batch and folder:
+            self._batches = Batches(endpoint, endpoint.batch, folder, self._readers[0], self._headers[0])
         self._tokens: WeakKeyDictionary[Segment, dict[str, asyncio.Task[list[int]]]] = WeakKeyDictionary()
-        self._ended: EndpointError | None = None
 
     async def __aenter__(self) -> "ChatClient":
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            read_bufsize=1 << 20,  # also the longest line of a stream
             timeout=aiohttp.ClientTimeout(
-                total=self.endpoint.timeout_s, sock_connect=min(CONNECT_S, self.endpoint.unreachable_s)
+                total=None if self.endpoint.stream else self.endpoint.timeout_s,
+                sock_read=self.endpoint.timeout_s,
+                sock_connect=min(CONNECT_S, self.endpoint.unreachable_s),
             ),
-            headers={"Content-Type": "application/json", **authorization(self._key)},
+            trust_env=not all(is_loopback(way.base_url) for way in self._ways),
         )
+        if self._batches:
+            self._batches.open(self._session)
+        self._gate = Gate(self._dispatcher)
+        self._unsettled = await self._dispatcher.unsettled()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._batches:
+            await self._batches.close()
+        await self._gate.close()
         await self._session.close()
 
     async def buy(self, request: Request, segment: Segment | None) -> Outcome:
@@ -67,21 +90,18 @@ class ChatClient:
 
         Without a segment nothing is stored: for questions that must be asked anew.
 
-        Raises EndpointError where every request would fail: a wrong key, an unknown model, nobody there.
+        Raises EndpointError where every request would fail (a wrong key, an unknown model, nobody there), BudgetError
+        where it might cost more than is left.
         """
         stored = segment.get(request.request_id) if segment else None
         if stored is not None:
             self.counts["stored"] += 1
             self._count(stored)
+            for ticket in self._unsettled.pop(request.request_id, ()):  # bought by a process that was killed
+                self._gate.report(Report(-1, ticket, "answered", usage_of(stored)))
             return Outcome(stored, stored=True)
         async with self._places:
-            if self._ended:  # what ends the run is not asked for again by every request that waited
-                raise self._ended
-            try:
-                outcome = await self._ask(request)
-            except EndpointError as error:
-                self._ended = error
-                raise
+            outcome = await self._ask(request)
         if outcome.reply:
             if segment:
                 await segment.put(outcome.reply)
@@ -114,53 +134,88 @@ class ChatClient:
 
     async def _ask(self, request: Request) -> Outcome:
         failures: Counter[str] = Counter()
+        most = most_usage(request)
         while True:
+            permit = await self._gate.permit(request.request_id, most)
             self.counts["requests"] += 1
-            answer = await self._post(request)
+            try:
+                answer, report = await (self._submit if self._batches else self._post)(request, permit)
+            except BaseException:
+                self._gate.report(Report(permit.number, permit.ticket, "unknown"))
+                raise
+            self._gate.report(report)
             if isinstance(answer, Reply):
                 return Outcome(answer)
             failures[answer.kind] += 1
             self.counts[answer.kind] += 1
-            if answer.meaning == "end_of_run":
-                raise EndpointError(answer.error)
             if answer.meaning == "row":
                 return Outcome(None, answer.error)
+            if answer.meaning == "end_of_route":
+                continue  # by another one, or the next permit says that there is none
             tries = failures.total()
             if tries >= self.endpoint.max_attempts or failures["timeout"] >= TIMEOUT_ATTEMPTS:
                 return Outcome(None, f"{answer.error}, {tries} times")
             self.counts["retries"] += 1
-            await asyncio.sleep(_pause(tries - 1, answer.retry_after_s))
+            if answer.retry_after_s is None:  # else the dispatcher waits, or takes another route
+                await asyncio.sleep(_pause(tries - 1))
 
-    async def _post(self, request: Request) -> Reply | Failure:
-        url = f"{self.endpoint.base_url.rstrip('/')}/{request.path}"
-        started = time.monotonic()
+    async def _post(self, request: Request, permit: Permit) -> tuple[Reply | Failure, Report]:
+        route, started = permit.route, time.monotonic()
+        way = self._ways[route]
+        body = request.body if way.model == self.endpoint.model else {**request.body, "model": way.model}
+        said = partial(Report, permit.number, permit.ticket)
+        if self.endpoint.stream:
+            body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        reader = self._readers[route]
         try:
             async with self._session.post(
-                url,
-                data=json.dumps(request.body, ensure_ascii=False).encode("utf-8", "replace"),
-                headers={"X-Client-Request-Id": request.request_id},
+                f"{way.base_url.rstrip('/')}/{request.path}",
+                data=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+                headers={**self._headers[route], "X-Client-Request-Id": request.request_id},
             ) as response:
-                self._unreachable_since = None
-                body = await response.read()
+                headers = response.headers
+                if response.status == 200 and headers.get("Content-Type", "").startswith("text/event-stream"):
+                    stream = await self._stream(response)
+                    answer = reader.read_body(request, stream.body, time.monotonic() - started)
+                else:
+                    received = await response.read()
+                    answer = reader.read(request, response.status, headers, received, time.monotonic() - started)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            now = time.monotonic()
-            self._unreachable_since = self._unreachable_since or now
-            if now - self._unreachable_since > self.endpoint.unreachable_s:
-                raise unreachable(self.endpoint, error) from None
-            return Failure("connection", "retry", f"no connection: {error}")
+            nobody = str(unreachable(way, error))
+            return Failure("connection", "retry", f"no connection: {error}"), said("unreachable", error=nobody)
         except TimeoutError:
-            return Failure("timeout", "retry", f"no answer within {self.endpoint.timeout_s:g} s")
+            late = f"no answer within {self.endpoint.timeout_s:g} s"
+            return Failure("timeout", "retry", late), said("unknown")
+        except ValueError as error:  # a line of a stream
+            return Failure("malformed", "retry", f"a malformed answer ({type(error).__name__})"), said("unknown")
         except (aiohttp.ClientError, ConnectionError) as error:
-            return Failure("connection", "retry", f"connection lost: {type(error).__name__}")
-        return self._reader.read(request, response.status, response.headers, body, time.monotonic() - started)
+            lost = f"connection lost: {type(error).__name__}"
+            return Failure("connection", "retry", lost), said("unknown")
+        signals = signals_in(headers)
+        if isinstance(answer, Reply):
+            return answer, said("answered", usage_of(answer), signals)
+        return answer, said(answer.outcome, None, signals, answer.retry_after_s, answer.error)
+
+    async def _submit(self, request: Request, permit: Permit) -> tuple[Reply | Failure, Report]:
+        assert self._batches is not None
+        answer = await self._batches.ask(request)
+        if isinstance(answer, Reply):
+            return answer, Report(permit.number, permit.ticket, "answered", usage_of(answer))
+        return answer, Report(permit.number, permit.ticket, answer.outcome, error=answer.error)
+
+    async def _stream(self, response: aiohttp.ClientResponse) -> Assembly:
+        """Read a stream to its end. Where nothing but keep-alive lines comes for `timeout_s` it is given up."""
+        assembly = Assembly()
+        async with asyncio.timeout(self.endpoint.timeout_s) as patience:
+            async for line in response.content:
+                if assembly.add(line):
+                    patience.reschedule(asyncio.get_running_loop().time() + self.endpoint.timeout_s)
+        return assembly
 
 
-def _pause(attempt: int, retry_after_s: float | None) -> float:
+def _pause(attempt: int) -> float:
     """Full jitter on a doubling pause, so that clients that failed together do not come back together."""
-    ceiling = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)
-    if retry_after_s is None:
-        return random.uniform(0, ceiling)
-    return min(retry_after_s, LONGEST_RETRY_AFTER_S) + random.uniform(0, FIRST_PAUSE_S)
+    return random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt))
 
 
 async def all_of(rows: Iterable[Awaitable[R]]) -> list[R]:

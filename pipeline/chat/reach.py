@@ -4,8 +4,10 @@ Every error here is an `EndpointError`: it ends the run, and says what to do.
 """
 
 import asyncio
+import ipaddress
 import os
 import time
+import urllib.parse
 
 import aiohttp
 
@@ -47,23 +49,45 @@ def explain_refusal(endpoint: Endpoint, status: int, message: str) -> str:
     return f"{endpoint.base_url} refuses {endpoint.model!r} with HTTP {status} ({message}): {mend}"
 
 
+def is_loopback(url: str) -> bool:
+    """Whether a URL leads to this machine, where no proxy is asked for the way."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def unreachable(endpoint: Endpoint, error: object) -> EndpointError:
     """Nobody answers there."""
     return EndpointError(f"{endpoint.base_url} cannot be reached ({error}): start it, or correct base_url")
 
 
 async def preflight(endpoint: Endpoint) -> None:
-    """Ask an endpoint for its models before any work: raises EndpointError for a wrong key or nobody there."""
-    headers = authorization(key_of(endpoint))
+    """Ask an endpoint for its models before any work: raises EndpointError for a wrong key or nobody there.
+
+    Where it has several routes one that answers is enough.
+    """
+    found = await asyncio.gather(*map(_answers, endpoint.ways), return_exceptions=True)
+    errors = [error for error in found if isinstance(error, BaseException)]
+    if len(errors) == len(found):
+        raise errors[0]
+
+
+async def _answers(way: Endpoint) -> None:
+    headers = authorization(key_of(way))
     deadline = time.monotonic() + PREFLIGHT_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PREFLIGHT_S), headers=headers) as session:
+    timeout = aiohttp.ClientTimeout(total=PREFLIGHT_S)
+    async with aiohttp.ClientSession(
+        timeout=timeout, headers=headers, trust_env=not is_loopback(way.base_url)
+    ) as session:
         while True:
             try:
-                async with session.get(f"{endpoint.base_url.rstrip('/')}/models") as response:
+                async with session.get(f"{way.base_url.rstrip('/')}/models") as response:
                     if response.status in (401, 403):
-                        raise EndpointError(explain_refusal(endpoint, response.status, "on /models"))
+                        raise EndpointError(explain_refusal(way, response.status, "on /models"))
                     return
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 if time.monotonic() > deadline:
-                    raise unreachable(endpoint, error) from None
+                    raise unreachable(way, error) from None
                 await asyncio.sleep(0.5)

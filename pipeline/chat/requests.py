@@ -4,9 +4,10 @@ In: an endpoint's settings, messages or token ids. Out: `Request`s, whose `reque
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.chat.budget import Usage
 from pipeline.config import Endpoint
 from pipeline.records import Message, digest
 
@@ -23,7 +24,7 @@ class Request:
 def chat_request(endpoint: Endpoint, messages: Sequence[Message], sample_index: int) -> Request:
     """A question to a model. Samples of one question differ in `sample_index`, which is sent as the seed."""
     sampling = endpoint.sampling
-    body = {"model": endpoint.model, "messages": [asdict(message) for message in messages], **sampling.extra}
+    body = {"model": endpoint.model, "messages": [vars(message) for message in messages], **sampling.extra}
     body[endpoint.token_limit_field] = sampling.max_tokens
     if sampling.temperature is not None:
         body["temperature"] = sampling.temperature
@@ -39,3 +40,18 @@ def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **s
     """A continuation of token ids, or of a text."""
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, **sampling}
     return Request(digest(body), "completions", body)
+
+
+TEMPLATE_TOKENS, TURN_TOKENS = 64, 16
+"""What a chat template adds to a conversation and to each turn of it, at most."""
+
+
+def most_usage(request: Request) -> Usage:
+    """The most tokens that a request can use. No token is shorter than a byte."""
+    limit = int(request.body.get("max_completion_tokens") or request.body["max_tokens"])
+    turns, prompt = request.body.get("messages"), request.body.get("prompt")
+    if turns is None:
+        size = len(prompt) if isinstance(prompt, list) else len(str(prompt).encode("utf-8", "replace"))
+    else:
+        size = sum(len(str(turn["content"]).encode("utf-8", "replace")) + TURN_TOKENS for turn in turns)
+    return Usage(size + TEMPLATE_TOKENS, limit * int(request.body.get("n") or 1))

@@ -5,6 +5,7 @@ However a provider sends the thought (a field of its own, `<think>` in the text)
 
 from dataclasses import dataclass
 
+from pipeline.chat.budget import Usage
 from pipeline.chat.requests import Request
 from pipeline.config import Price
 from pipeline.prompts import split_thought, transcript
@@ -21,13 +22,17 @@ class Outcome:
     stored: bool = False
 
 
+def usage_of(reply: Reply) -> Usage | None:
+    """The tokens of a reply; None where its endpoint does not tell them."""
+    if not (reply.prompt_tokens or reply.completion_tokens):
+        return None
+    return Usage(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens, reply.reasoning_tokens)
+
+
 def cost_usd(reply: Reply, price: Price) -> float:
     """What a reply cost, in US dollars."""
-    cached_price = price.prompt if price.cached_prompt is None else price.cached_prompt
-    fresh = reply.prompt_tokens - reply.cached_tokens
-    return (
-        fresh * price.prompt + reply.cached_tokens * cached_price + reply.completion_tokens * price.completion
-    ) / 1e6
+    usage = usage_of(reply)
+    return usage.cost(price).usd if usage else 0.0
 
 
 def status_of(reply: Reply) -> TraceStatus:

@@ -6,12 +6,15 @@ status of 200 is no promise: proxies send error bodies and broken JSON with it.
 
 import email.utils
 import json
+import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.chat.dispatch import Outcome
+from pipeline.chat.limits import Signal
 from pipeline.chat.reach import explain_refusal
 from pipeline.chat.requests import Request
 from pipeline.config import Endpoint
@@ -20,7 +23,10 @@ from pipeline.responses import Reply
 
 ERROR_CHARS = 300
 
-Meaning = Literal["retry", "row", "end_of_run"]
+LIMITED = frozenset(["http_429", "http_503", "http_529"])
+"""Too many requests, and a provider that is overloaded."""
+
+Meaning = Literal["retry", "row", "end_of_route"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,15 @@ class Failure:
     meaning: Meaning
     error: str
     retry_after_s: float | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What it means for limits and budget."""
+        if self.meaning == "end_of_route":
+            return "closed"
+        if self.kind in LIMITED:
+            return "limited"
+        return "failed" if self.kind.startswith("http_") else "unknown"
 
 
 class Reader:
@@ -45,8 +60,12 @@ class Reader:
         """What a response to a request means."""
         if status != 200:
             return self._failure(status, _error_in(body), _retry_after(headers))
+        return self.read_body(request, lambda: json.loads(body), seconds)
+
+    def read_body(self, request: Request, body: Callable[[], Any], seconds: float) -> Reply | Failure:
+        """What the body of a response means whose status says that all is well."""
         try:
-            values = json.loads(body)
+            values = body()
             if values.get("error"):
                 return self._failure(_status_in(values["error"]), values["error"])
             choices = values.get("choices") or []
@@ -60,11 +79,15 @@ class Reader:
             what = f"{type(error).__name__}: {self._one_line(str(error))}"
             return Failure("malformed", "retry", f"a malformed answer ({what})")
 
+    def failure(self, status: int, body: bytes) -> Failure:
+        """What a response means that is no answer."""
+        return self._failure(status, _error_in(body))
+
     def _failure(self, status: int, error: object, retry_after_s: float | None = None) -> Failure:
         message = self._one_line(_error_text(error))
         meaning = _meaning(status, message)
         text = f"HTTP {status}: {message}"
-        if meaning == "end_of_run":
+        if meaning == "end_of_route":
             text = explain_refusal(self._endpoint, status, message)
         return Failure(f"http_{status}", meaning, text, retry_after_s)
 
@@ -81,7 +104,7 @@ def _meaning(status: int, message: str) -> Meaning:
     if status == 403 and _MODERATION.search(message):
         return "row"  # OpenRouter's answer to one prompt that a provider's filter caught
     if status in (401, 402, 403, 404) or "insufficient_quota" in message:
-        return "end_of_run"
+        return "end_of_route"
     return "retry" if status in (408, 409, 425, 429) or status >= 500 else "row"
 
 
@@ -105,6 +128,7 @@ def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], sec
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
+        reasoning_tokens=int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
         latency_s=round(seconds, 4),
         model=str(values.get("model") or request.body["model"]),
         prompt_token_ids=list(values.get("prompt_token_ids") or choice.get("prompt_token_ids") or []),
@@ -145,13 +169,60 @@ def _status_in(error: object) -> int:
     return code if isinstance(code, int) and code >= 400 else 502
 
 
-def _retry_after(headers: Any) -> float | None:
+LONGEST_RETRY_AFTER_S = 300.0
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait: `retry-after-ms` (OpenAI), `Retry-After` as seconds or as a date (RFC 9110)."""
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
         text = headers.get("Retry-After")
-        return None if text is None else max(0.0, float(text))
+        if "retry-after-ms" in headers:
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif text is None:
+            return None
+        else:
+            seconds = float(text)
     except ValueError:
         date = email.utils.parsedate_tz(headers.get("Retry-After"))
-        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+        if date is None:
+            return None
+        seconds = email.utils.mktime_tz(date) - time.time()
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_S)
+
+
+_KINDS = {"requests": "requests", "tokens": "tokens", "input-tokens": "input_tokens", "output-tokens": "output_tokens"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PERIODS_S = (1.0, 60.0, 3600.0, 86400.0)
+
+
+def signals_in(headers: Mapping[str, str]) -> dict[str, Signal]:
+    """What the headers say of limits: `x-ratelimit-remaining-tokens` (OpenAI), `anthropic-ratelimit-tokens-remaining`."""
+    found: dict[str, Signal] = {}
+    if not any("ratelimit" in name for name in headers):
+        return found
+    for name, kind in _KINDS.items():
+        said = [
+            headers.get(f"x-ratelimit-{what}-{name}") or headers.get(f"anthropic-ratelimit-{name}-{what}")
+            for what in ("limit", "remaining")
+        ]
+        try:
+            limit, remaining = (float(each) for each in said if each is not None)
+        except ValueError:
+            continue
+        if limit > 0:
+            reset = headers.get(f"x-ratelimit-reset-{name}") or ""
+            found[kind] = Signal(limit, remaining, _period_s(limit, remaining, reset))
+    return found
+
+
+def _period_s(limit: float, remaining: float, reset: str) -> float:
+    """The time in which a limit fills anew, from the time until it is full; a minute where that does not tell.
+
+    "6m0s" at 10 of 100 left: 100 in 400 s, so they come in a minute or an hour: the nearest by ratio.
+    """
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(reset))
+    used = 1 - remaining / limit
+    if not seconds or used < 0.001:
+        return 60.0
+    return min(_PERIODS_S, key=lambda period: abs(math.log(period / (seconds / used))))

@@ -5,7 +5,7 @@ In: a YAML file. Out: `Config`, and for each stage its `fingerprint`: the settin
 `fingerprint` says what counts.
 """
 
-from pipeline.config.endpoints import Endpoint, Price, Sampling
+from pipeline.config.endpoints import Batch, Endpoint, Price, RateLimits, Route, Sampling
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.loading import as_yaml, load
 from pipeline.config.sets import Benchmark, Columns, Condition, Range, Scalar, Source
@@ -24,6 +24,7 @@ from pipeline.config.settings import (
 
 __all__ = [
     "STAGES",
+    "Batch",
     "Benchmark",
     "Columns",
     "Condition",
@@ -36,7 +37,9 @@ __all__ = [
     "Optimization",
     "Price",
     "Range",
+    "RateLimits",
     "Reformat",
+    "Route",
     "Sampling",
     "Scalar",
     "Source",

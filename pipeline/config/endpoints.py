@@ -14,7 +14,43 @@ class Price(Section):
     cached_prompt: Annotated[float | None, Field(ge=0)] = None
     """Prompt tokens read from the provider's cache; the price of `prompt` where absent."""
     completion: Annotated[float, Field(ge=0)] = 0
-    """Reasoning tokens included, as every provider bills them."""
+    reasoning: Annotated[float | None, Field(ge=0)] = None
+    """Tokens of the thought; the price of `completion` where absent."""
+
+
+class RateLimits(Section):
+    """What a key may do. What a provider publishes in its headers need not be set."""
+
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    """Of prompts and answers together."""
+    input_tokens_per_minute: Positive | None = None
+    output_tokens_per_minute: Positive | None = None
+    concurrent: Positive = 100_000
+    """Requests under way at once, over all actors. Below it the number follows from refusals."""
+
+
+class Route(Section):
+    """Another key for the same model, or another place that serves it."""
+
+    base_url: str
+    model: str | None = None
+    """What the model is called there, if otherwise."""
+    api_key_env: Annotated[str | None, Field(pattern="^[A-Z_][A-Z0-9_]*$")] = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its share of the requests, beside the weights of the others."""
+    limits: RateLimits = RateLimits()
+
+
+class Batch(Section):
+    """Asking by a provider's batch API: files of requests, answers within a day, at half the price (set `price` so)."""
+
+    gather_s: RuntimeSeconds = 5
+    """Requests that come within this time of one another go in one batch."""
+    poll_s: RuntimeSeconds = 30
+    """Seconds between two looks at a batch."""
+    max_requests: Positive = 50_000
+    """In one batch."""
 
 
 class Sampling(Section):
@@ -45,10 +81,23 @@ class Endpoint(Section):
     send_seed: bool = True
     """Send the sample index as `seed`, so that samples differ and repeat. Off where a provider refuses it."""
     price: Annotated[Price, RUNTIME] = Price()
+    budget_usd: Annotated[float | None, Field(gt=0), RUNTIME] = None
+    """Most US dollars for a stage, resumptions included. The run stops before a request that might go beyond it."""
+    budget_tokens: Annotated[Positive | None, RUNTIME] = None
+    """The same in tokens, of prompts and answers."""
+    limits: Annotated[RateLimits, RUNTIME] = RateLimits()
+    weight: Annotated[float, Field(gt=0), RUNTIME] = 1.0
+    """Its share of the requests, beside the weights of its routes."""
+    routes: Annotated[tuple[Route, ...], RUNTIME] = ()
+    """Further keys and places. One that refuses us or is down is left out."""
     max_in_flight: RuntimePositive = 256
     """Requests under way at once, for each actor."""
+    stream: Annotated[bool, RUNTIME] = False
+    """Ask for the answer piece by piece, so that a long thought outlives proxies that cut silent connections."""
+    batch: Annotated[Batch | None, RUNTIME] = None
+    """Ask by the provider's batch API instead. Null: one request for each question."""
     timeout_s: RuntimeSeconds = 600
-    """Longest wait for one answer."""
+    """Longest wait for one answer; where it is a stream, for its next piece."""
     max_attempts: RuntimePositive = 12
     """How often one request is tried when the endpoint limits us or fails."""
     unreachable_s: RuntimeSeconds = 60
@@ -57,9 +106,31 @@ class Endpoint(Section):
     """For the dataset cards: the licence of the model's output ("mit"), or the URL of the provider's terms of use, or
     what they say about publishing it."""
 
+    @property
+    def ways(self) -> "tuple[Endpoint, ...]":
+        """The endpoint through each of its routes, its own first."""
+        own = self.model_copy(update={"routes": ()})
+        return (own, *(own.model_copy(update=_set(route)) for route in self.routes))
+
+    @model_validator(mode="after")
+    def _batches_go_one_way(self) -> "Endpoint":
+        if self.batch and (self.routes or self.stream):
+            raise ValueError("batch is set, and so is routes or stream: a batch goes to one place, and comes whole")
+        return self
+
+    @model_validator(mode="after")
+    def _a_budget_in_dollars_has_prices(self) -> "Endpoint":
+        if self.budget_usd is not None and not (self.price.prompt or self.price.completion):
+            raise ValueError("budget_usd is set, but price is 0, so that nothing would count: set price")
+        return self
+
     @model_validator(mode="after")
     def _sampling_does_not_name_the_limit_twice(self) -> "Endpoint":
         twice = {"model", "messages", "stream", "max_tokens", "max_completion_tokens"} & set(self.sampling.extra)
         if twice:
             raise ValueError(f"sampling.extra holds {sorted(twice)[0]!r}, which the client sets itself: remove it")
         return self
+
+
+def _set(route: Route) -> dict[str, Any]:
+    return {name: value for name, value in route if value is not None or name == "api_key_env"}

@@ -102,7 +102,9 @@ class Distill(Section):
     keep: Positive = 1
     """Correct traces wanted of each problem: sampling stops when they are there."""
     max_samples: Positive = 4
-    """Most traces asked for a problem."""
+    """Most traces asked for a problem. Equal to `keep`: so many of each, right or wrong."""
+    give_up_tokens: Positive | None = None
+    """Leave a problem when one more correct trace is expected to take more tokens than this. Null: only `max_samples`."""
     long_thought_prompt: bool = False
     """Ask for a long thought in words, for a teacher that hides its own (paper, section 2.2)."""
     actors: RuntimePositive = 2
@@ -127,7 +129,17 @@ class Verify(Section):
     """Stage 4: which traces the student learns from."""
 
     max_per_problem: Positive = 1
-    """Most correct traces of one problem; the longest thoughts are preferred."""
+    """Most correct traces of one problem."""
+    prefer: Literal["longest", "shortest", "reflective"] = "longest"
+    """Which of them: by the length of the thought, or by how often it doubts, checks and turns back."""
+    min_thought_chars: Annotated[int, Field(ge=0)] = 0
+    """Shortest thought. A trace without one counts by its response."""
+    max_thought_chars: Positive | None = None
+    """Longest thought."""
+    min_reflections: Annotated[int, Field(ge=0)] = 0
+    """How often a thought must doubt, check or turn back ("wait", "let me check", "that's not right")."""
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Of one problem's traces none more alike are learnt from: Jaccard similarity of 3-word runs."""
     training_text: Literal["think", "response"] = "think"
     """`think`: `<think>` reasoning `</think>` response; `response`: the response alone."""
     judge: Judge | None = None

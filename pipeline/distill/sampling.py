@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import prompts
 from pipeline.chat import ChatClient, all_of, chat_request, to_trace
 from pipeline.config import Distill
+from pipeline.distill.stopping import Tried, wanted
 from pipeline.grading import Grader
 from pipeline.records import Problem, Trace
 from pipeline.responses import Segment
@@ -18,7 +19,7 @@ from pipeline.responses import Segment
 async def sample(
     problem: Problem, config: Distill, client: ChatClient, segment: Segment, grader: Grader
 ) -> list[Trace]:
-    """Traces of a problem: as many at a time as correct ones are still wanted, `max_samples` in all."""
+    """Traces of a problem, until `stopping` wants no more."""
     messages = prompts.teacher(problem.problem, long_thought=config.long_thought_prompt)
 
     async def ask(sample_index: int) -> tuple[Trace, bool]:
@@ -31,12 +32,11 @@ async def sample(
         return trace, grade.verdict == "correct"
 
     traces: list[Trace] = []
-    correct = 0
-    while correct < config.keep and len(traces) < config.max_samples:
-        wanted = min(config.keep - correct, config.max_samples - len(traces))
-        answers = await all_of(ask(len(traces) + index) for index in range(wanted))
-        traces += [trace for trace, _ in answers]
-        correct += sum(right for _, right in answers)
+    tried = Tried()
+    while count := wanted(tried, config):
+        for trace, right in await all_of(ask(len(traces) + index) for index in range(count)):
+            traces.append(trace)
+            tried.add(right=right, tokens=trace.prompt_tokens + trace.completion_tokens)
     return traces
 
 

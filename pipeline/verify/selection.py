@@ -4,22 +4,13 @@ In: traces and their verdicts. Out: training examples for the chosen ones, and f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from pipeline import prompts
 from pipeline.config import Verify
 from pipeline.grading import Grader
 from pipeline.records import Example, Message, Problem, Rejected, RejectReason, Trace, Verdict, digest, to_json
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What the choice needs to know of a correct trace."""
-
-    trace_id: str
-    problem_id: str
-    thought_chars: int
+from pipeline.verify.quality import Quality, similarity
 
 
 async def verdict_of(trace: Trace, answer: str, grader: Grader) -> Verdict:
@@ -40,16 +31,51 @@ def is_right(verdicts: Iterable[Verdict]) -> bool:
     return symbolic == "correct" or (symbolic == "unparsable" and by_grader.get("judge") == "correct")
 
 
-def choose(candidates: Iterable[Candidate], config: Verify) -> set[str]:
-    """The ids of the traces to learn from: of each problem the longest thoughts, ties broken by id."""
-    by_problem: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        by_problem[candidate.problem_id].append(candidate)
-    chosen: set[str] = set()
+def choose(qualities: Iterable[Quality], config: Verify) -> dict[str, tuple[RejectReason, str] | None]:
+    """For each right trace why it is not learnt from, None where it is.
+
+    Of each problem the preferred ones, ties broken by id, each unlike those before it.
+    """
+    by_problem: dict[str, list[Quality]] = defaultdict(list)
+    fates: dict[str, tuple[RejectReason, str] | None] = {}
+    for each in qualities:
+        fates[each.trace_id] = _shortcoming(each, config)
+        if fates[each.trace_id] is None:
+            by_problem[each.problem_id].append(each)
     for group in by_problem.values():
-        group.sort(key=lambda candidate: (-candidate.thought_chars, candidate.trace_id))
-        chosen.update(candidate.trace_id for candidate in group[: config.max_per_problem])
-    return chosen
+        chosen: list[Quality] = []
+        for each in sorted(group, key=lambda each: (*_PREFERENCES[config.prefer](each), each.trace_id)):
+            alike = max(chosen, key=lambda other: similarity(each, other), default=None)
+            if len(chosen) == config.max_per_problem:
+                fates[each.trace_id] = "not_selected", "right, but enough others of this problem were chosen"
+            elif alike is not None and similarity(each, alike) > config.max_similarity:
+                fates[each.trace_id] = "too_similar", f"to {alike.trace_id}: {similarity(each, alike):.2f}"
+            else:
+                chosen.append(each)
+    return fates
+
+
+_PREFERENCES: Mapping[str, Callable[[Quality], tuple[int, ...]]] = {
+    "longest": lambda each: (-each.thought_chars,),
+    "shortest": lambda each: (each.thought_chars,),
+    "reflective": lambda each: (-each.reflections, -each.thought_chars),
+}
+
+
+def _shortcoming(each: Quality, config: Verify) -> tuple[RejectReason, str] | None:
+    if each.thought_chars < config.min_thought_chars:
+        return (
+            "too_short",
+            f"a thought of {each.thought_chars} characters, at least {config.min_thought_chars} are wanted",
+        )
+    if config.max_thought_chars is not None and each.thought_chars > config.max_thought_chars:
+        return (
+            "too_long",
+            f"a thought of {each.thought_chars} characters, at most {config.max_thought_chars} are wanted",
+        )
+    if each.reflections < config.min_reflections:
+        return "no_reflection", f"{each.reflections} reflections, at least {config.min_reflections} are wanted"
+    return None
 
 
 def example_of(trace: Trace, problem: Problem, config: Verify) -> Example:
@@ -59,16 +85,10 @@ def example_of(trace: Trace, problem: Problem, config: Verify) -> Example:
     return Example(digest(trace.trace_id, "stage2"), "stage2", problem.problem_id, trace.trace_id, messages)
 
 
-def rejected_of(trace: Trace, verdicts: list[Verdict]) -> Rejected:
-    """Why a trace that was not chosen is not learnt from."""
-    if is_right(verdicts):
-        reason, detail = _ENOUGH
-    else:
-        reason, detail = _reason(trace, next(verdict for verdict in verdicts if verdict.grader == "symbolic"))
+def rejected_of(trace: Trace, verdicts: list[Verdict], fate: tuple[RejectReason, str] | None) -> Rejected:
+    """Why a trace is not learnt from: its `fate` where it is right."""
+    reason, detail = fate or _reason(trace, next(verdict for verdict in verdicts if verdict.grader == "symbolic"))
     return Rejected(trace.trace_id, "verify", reason, detail, to_json(trace))
-
-
-_ENOUGH: tuple[RejectReason, str] = "not_selected", "right, but enough others of this problem were chosen"
 
 
 def _reason(trace: Trace, verdict: Verdict) -> tuple[RejectReason, str]:

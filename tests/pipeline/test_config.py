@@ -51,7 +51,7 @@ def test_there_is_a_config_for_each_real_use() -> None:
         ("train.stage1.learning_rat=1", "unknown config key 'train.stage1.learning_rat': did you mean 'learning_rate'?"),
         ("teacher.price.promt=1", "unknown config key 'teacher.price.promt': did you mean 'prompt'?"),
         ("evaluate.endpoint={model: m, samplings: {max_tokens: 1}}", "did you mean 'sampling'?"),
-        ("verify.zzzzzz=2", "unknown config key 'verify.zzzzzz': known here: max_per_problem, training_text"),
+        ("verify.zzzzzz=2", "unknown config key 'verify.zzzzzz': known here: max_per_problem, prefer"),
         ("distill.keep=many", "config key 'distill.keep' is 'many': input should be a valid integer"),
         ("distill.keep=0", "config key 'distill.keep' is 0: input should be greater than 0"),
         ("verify.training_text=xml", "config key 'verify.training_text' is 'xml': input should be 'think' or 'response'"),

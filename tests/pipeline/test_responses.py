@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,25 @@ async def test_a_reply_outlives_a_process_that_is_killed_after_put(tmp_path: Pat
     assert child.returncode == -signal.SIGKILL
     async with Segment(Place(str(tmp_path)), "0", "f") as segment:
         assert [segment.get(f"r{n}") is not None for n in range(4)] == [True, True, True, False]
+
+
+async def test_on_s3_a_killed_process_loses_no_reply_that_it_had(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that was on its way to its object; those of processes that live are left to them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = CHILD.replace("sys.argv[1]", "*sys.argv[1:]").replace("asyncio.sleep(0)", "asyncio.sleep(0.5)")
+    place = Place(f"s3://bucket/{tmp_path.name}", s3_endpoint)
+    assert subprocess.run([sys.executable, "-c", child, place.uri, s3_endpoint], cwd=REPO).returncode == -signal.SIGKILL
+    async with Segment(place, "0", "f") as segment:
+        assert [segment.get(f"r{n}") is not None for n in range(4)] == [True] * 4
+        on_its_way = asyncio.create_task(segment.put(reply("late")))
+        await asyncio.sleep(0.1)
+        assert await stored(place, "late") is None  # its writer lives
+        await on_its_way
+    assert await stored(place, "late") == reply("late") and await stored(place, "r3") is not None
+    assert not list(tmp_path.rglob("*.jsonl"))
 
 
 @pytest.mark.parametrize(

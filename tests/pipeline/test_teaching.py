@@ -2,6 +2,7 @@ r"""Stages 3 and 4 against a teacher over HTTP: only checked answers get through
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from pipeline.records import Problem, Trace, Verdict, problem_id, to_row
 from pipeline.responses import Segment
 from pipeline.storage import Place
 from pipeline.verify.judge import agreement, is_judged, judge, shown_answer
-from pipeline.verify.selection import Candidate, choose, example_of, is_right, rejected_of, verdict_of
+from pipeline.verify.quality import Quality, quality, reflections
+from pipeline.verify.selection import choose, example_of, is_right, rejected_of, verdict_of
 
 PROBLEM = Problem(problem_id("2 + 2?"), "2 + 2?", "4", "integer", "2 + 2 = 4", "set", "MIT", None)
 LONG = "Step by step, we count. " * 10
@@ -28,6 +30,7 @@ OPEN = {"content": f"{LONG} and so on"}
 CUT = {"content": f"{LONG} \\boxed{{4}}", "finish_reason": "length"}
 REFUSED = {"content": "I cannot. \\boxed{4}", "finish_reason": "content_filter"}
 SLOW = {"content": f"{LONG} \\boxed{{{'|' * 200}x{'|' * 200}}}"}
+LONGEST = "the longest thought of all".ljust(400, "!")
 EMPTY: dict[str, Any] = {"content": ""}
 
 
@@ -97,17 +100,19 @@ def test_a_problem_without_any_answer_is_told_with_its_last_error() -> None:
 async def test_only_right_and_whole_traces_are_learnt_from_and_all_others_counted(
     quick: Grader, tmp_path: Path
 ) -> None:
-    answers = [WRONG, OPEN, CUT, REFUSED, EMPTY, SLOW, RIGHT, {**RIGHT, "reasoning_content": "the longest thought"}]
+    answers = [WRONG, OPEN, CUT, REFUSED, EMPTY, SLOW, RIGHT, {**RIGHT, "reasoning_content": LONGEST}]
     traces = await sampled(answers, quick, tmp_path, keep=8, max_samples=8)
     verdicts = {trace.trace_id: [await verdict_of(trace, PROBLEM.answer, quick)] for trace in traces}
     right = [trace for trace in traces if is_right(verdicts[trace.trace_id])]
-    candidates = [Candidate(t.trace_id, t.problem_id, len(t.reasoning or "")) for t in right]
-    chosen = choose(candidates, Verify(max_per_problem=1))
+    fates = choose(
+        [quality(t.trace_id, t.problem_id, t.reasoning or t.response) for t in right], Verify(max_per_problem=1)
+    )
+    chosen = {trace_id for trace_id, fate in fates.items() if fate is None}
     examples = [example_of(trace, PROBLEM, Verify()) for trace in traces if trace.trace_id in chosen]
-    rejected = [rejected_of(t, verdicts[t.trace_id]) for t in traces if t.trace_id not in chosen]
+    rejected = [rejected_of(t, verdicts[t.trace_id], fates.get(t.trace_id)) for t in traces if t.trace_id not in chosen]
     assert len(examples) + len(rejected) == len(traces) == 8
     assert [example.messages[-1].content for example in examples] == [
-        f"<think>\nthe longest thought\n</think>\n\n{RIGHT['content']}"
+        f"<think>\n{LONGEST}\n</think>\n\n{RIGHT['content']}"
     ]
     assert Counter(row.reason for row in rejected) == {
         "wrong_answer": 1, "no_final_answer": 2, "truncated": 1, "refused": 1, "timeout": 1, "not_selected": 1,
@@ -143,9 +148,16 @@ def test_the_training_text_is_the_thought_and_the_answer_or_the_answer_alone(
 
 @pytest.mark.parametrize("most", [1, 2, 9])
 def test_the_choice_is_the_longest_thoughts_whatever_the_order(most: int) -> None:
-    candidates = [Candidate(f"t{n:02d}", f"p{n % 3}", n // 6) for n in range(30)]
+    candidates = [Quality(f"t{n:02d}", f"p{n % 3}", n // 6, 0, [n]) for n in range(30)]
     choices = {
-        frozenset(choose(random.Random(seed).sample(candidates, 30), Verify(max_per_problem=most))) for seed in range(9)
+        frozenset(
+            trace_id
+            for trace_id, fate in choose(
+                random.Random(seed).sample(candidates, 30), Verify(max_per_problem=most)
+            ).items()
+            if fate is None
+        )
+        for seed in range(9)
     }
     (chosen,) = choices
     by_problem = Counter(c.problem_id for c in candidates if c.trace_id in chosen)
@@ -154,9 +166,43 @@ def test_the_choice_is_the_longest_thoughts_whatever_the_order(most: int) -> Non
     assert all(c.trace_id in chosen for c in candidates if c.thought_chars > shortest) or most == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "fates"),
+    [
+        ({"max_per_problem": 9}, [None, None, "too_similar", None]),
+        ({"max_per_problem": 9, "max_similarity": 1.0}, [None, None, None, None]),
+        ({"max_per_problem": 1}, ["not_selected", None, "not_selected", "not_selected"]),
+        ({"max_per_problem": 1, "prefer": "shortest"}, [None, "not_selected", "not_selected", "not_selected"]),
+        ({"max_per_problem": 1, "prefer": "reflective"}, ["not_selected", "not_selected", "not_selected", None]),
+        ({"max_per_problem": 9, "min_reflections": 1}, ["no_reflection", "no_reflection", "no_reflection", None]),
+        ({"max_per_problem": 9, "min_thought_chars": 50}, ["too_short", None, "too_similar", None]),
+        ({"max_per_problem": 9, "max_thought_chars": 50}, [None, "too_long", "too_long", "too_long"]),
+    ],
+)
+def test_each_choice_among_right_traces_has_its_reason(settings: dict[str, Any], fates: list[str | None]) -> None:
+    long = " ".join(f"we take {n} from {n + 3} and go on" for n in range(40))
+    thoughts = ["two and two make four, as everyone knows", long, long[:-20], "Wait, that's not right. Let me check it: 2 and 2 is 4. Yes."]  # fmt: skip
+    found = choose((quality(str(n), "p", thought) for n, thought in enumerate(thoughts)), Verify(**settings))
+    assert [fate and fate[0] for _, fate in sorted(found.items())] == fates
+
+
+@pytest.mark.shared
+def test_turns_back_are_seen_in_real_thoughts(shared_data: Path) -> None:
+    """Sentences labelled by a model; the other labels hold reflections too, plain deduction hardly any."""
+    (file,) = (shared_data / "traces/retrospection_annotated").glob("*.jsonl")
+    seen: dict[str, list[bool]] = {}
+    for line in file.read_text("utf-8").splitlines():
+        for label, text in re.findall(
+            r'\["([a-z-]+)"\](.*?)(?=\["[a-z-]+"\]|$)', json.loads(line)["annotated"], re.DOTALL
+        ):
+            seen.setdefault(label, []).append(reflections(text) > 0)
+    share = {label: sum(found) / len(found) for label, found in seen.items()}
+    assert share["backtracking"] > 0.75 and share["deduction"] < 0.09, share
+
+
 async def test_a_rejected_trace_holds_the_whole_row(quick: Grader) -> None:
     trace = a_trace(response="\\boxed{5}")
-    rejected = rejected_of(trace, [await verdict_of(trace, "4", quick)])
+    rejected = rejected_of(trace, [await verdict_of(trace, "4", quick)], None)
     assert (rejected.row_id, rejected.detail) == ("t", "answered 5")
     assert set(to_row(trace)) == set(json.loads(rejected.row))
 
