@@ -31,6 +31,10 @@ class BatchDesk:
             web.get("/v1/batches/{name}", self._get),
         ]
 
+    def sizes(self) -> list[int]:
+        """How many requests each batch has, in the order of their making."""
+        return [len(self._files[batch["input_file_id"]].splitlines()) for batch in self._batches.values()]
+
     async def _upload(self, request: web.Request) -> web.Response:
         if not self._allows(request):
             return web.json_response({"error": {"message": "Incorrect API key provided"}}, status=401)

@@ -57,6 +57,7 @@ class ReplayTeacher:
         self._counts: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
+        self._desk = BatchDesk(self.line, self.allows, behaviour.batch_s)
         self._in_flight = self._most_in_flight = 0
         self._first_at = self._last_at = 0.0
 
@@ -69,7 +70,7 @@ class ReplayTeacher:
                 web.get("/v1/models", self._models),
                 web.get("/stats", self._stats),
                 web.put("/faults", self._set_faults),
-                *BatchDesk(self.line, self.allows, self._behaviour.batch_s).routes(),
+                *self._desk.routes(),
             ]
         )
         return app
@@ -91,6 +92,7 @@ class ReplayTeacher:
                 "answered_again": sum(count - 1 for count in self._answered.values()),
                 **{name: self._counts[name] for name in COUNTED},
                 "by_fault": {name: self._counts[name] for name in FAULTS if self._counts[name]},
+                "batches": self._desk.sizes(),
                 "in_flight": self._in_flight,
                 "most_in_flight": self._most_in_flight,
                 "first_request_at": self._first_at,
