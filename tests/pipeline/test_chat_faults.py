@@ -1,0 +1,92 @@
+"""The table of faults: what a provider may do, and what follows for the row and the run."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+from servers import Handler, answers, ask, endpoint, says, scripted
+from test_chat_streams import WHOLE, streams
+
+from pipeline import chat, prompts
+from pipeline.chat.traces import Outcome
+from pipeline.errors import EndpointError
+
+AGAIN, ROW, RUN = "asked again", "the row is rejected", "the run stops"
+
+
+def error(status: int, message: str = "no", **headers: str) -> Handler:
+    return says(status, headers=headers, error={"message": message})
+
+
+async def hangs(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(30)
+    return web.Response()
+
+
+async def drops(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def cut_json(_: web.Request) -> web.StreamResponse:
+    return web.Response(text='{"choices": [{"message": {"content": "4', content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("fault", "follows", "said", "settings"),
+    [
+        (error(429, **{"Retry-After": "0.1"}), AGAIN, "", {}),
+        (error(500), AGAIN, "", {}),
+        (error(502), AGAIN, "", {}),
+        (error(503, **{"Retry-After": "0.1"}), AGAIN, "", {}),
+        (error(529), AGAIN, "", {}),
+        (hangs, AGAIN, "", {"timeout_s": 0.5}),
+        (drops, AGAIN, "", {}),
+        (streams(*WHOLE[:4], abort=True), AGAIN, "", {"stream": True}),
+        (cut_json, AGAIN, "", {}),
+        (says(choices=[]), AGAIN, "", {}),
+        (error(400, "bad"), ROW, "HTTP 400: bad (None)", {}),
+        (error(413, "too large"), ROW, "HTTP 413: too large (None)", {}),
+        (error(422, "bad"), ROW, "HTTP 422: bad (None)", {}),
+        (error(403, "flagged by moderation"), ROW, "flagged by moderation", {}),
+        (error(401), RUN, "check the key", {}),
+        (error(402), RUN, "check the account's balance", {}),
+        (error(403), RUN, "check what the key", {}),
+        (error(404), RUN, "check the model's name", {}),
+        (error(429, "insufficient_quota"), RUN, "check the account's balance", {}),
+    ],
+    ids=[
+        "429", "500", "502", "503", "529", "time-out", "dropped", "dropped mid-stream", "malformed JSON", "empty choices",
+        "400", "413", "422", "moderation", "401", "402", "403", "404 model", "no quota",
+    ],
+)  # fmt: skip
+async def test_what_follows_from_a_fault(fault: Handler, follows: str, said: str, settings: dict[str, Any]) -> None:
+    async with scripted(fault, answers()) as (url, seen):
+        if follows == RUN:
+            with pytest.raises(EndpointError, match=said):
+                await ask(endpoint(url, **settings))
+        else:
+            outcome = await ask(endpoint(url, **settings))
+            assert (outcome.reply is not None) == (follows == AGAIN) and said in (outcome.error or "")
+    assert len(seen) == (2 if follows == AGAIN else 1)
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"),
+    [
+        (answers(), "ok"),
+        (answers(finish="length"), "truncated"),
+        (answers(finish="content_filter"), "refused"),
+        (answers(None, refusal="I cannot"), "refused"),
+        (answers(""), "ok"),
+    ],
+    ids=["stop", "length", "content filter", "refusal", "empty"],
+)
+async def test_an_answer_is_kept_as_it_ended_and_not_asked_for_again(handler: Handler, status: str) -> None:
+    async with scripted(handler) as (url, seen):
+        settings = endpoint(url)
+        outcome: Outcome = await ask(settings)
+    request = chat.chat_request(settings, prompts.student("2 + 2?"), 0)
+    assert chat.to_trace(outcome, request, "p", 0, "distill", settings.price).status == status and len(seen) == 1
