@@ -67,8 +67,18 @@ class Gate:
 
     def _start(self, name: str, work: Any) -> None:
         if name not in self._tasks or self._tasks[name].done():
-            running: Coroutine[Any, Any, None] = work()
-            self._tasks[name] = asyncio.create_task(running)
+            self._tasks[name] = asyncio.create_task(self._watched(work()))
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Where the dispatcher cannot be asked, nobody waits for its permits."""
+        try:
+            await work
+        except Exception as error:
+            waiting, self._waiting = self._waiting, {}
+            self._told.clear()
+            for _, permitted in waiting.values():
+                if not permitted.done():
+                    permitted.set_exception(error)
 
     async def _tell(self) -> None:
         while self._asks or self._reports:

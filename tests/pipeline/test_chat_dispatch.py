@@ -14,7 +14,7 @@ from pipeline import chat, prompts
 from pipeline.chat.budget import Budget, Cost, Usage
 from pipeline.chat.dispatch import Ask, Dispatcher, Permit, Report
 from pipeline.config import Endpoint, Price, RateLimits, Route
-from pipeline.errors import BudgetError, EndpointError
+from pipeline.errors import BudgetError, DataError, EndpointError
 from pipeline.storage import Place
 
 PRICE = Price(prompt=1.0, completion=10.0)
@@ -249,3 +249,32 @@ async def test_where_every_route_refuses_the_run_ends() -> None:
         settings = endpoint(url, routes=(Route(base_url=f"{url}/v1"),))
         outcomes = await bought(settings, Dispatcher(settings), range(20))
     assert all(isinstance(outcome, EndpointError) for outcome in outcomes)
+
+
+async def test_where_the_dispatcher_is_gone_nobody_waits() -> None:
+    class Gone:
+        async def tell(self, *_: Any) -> str:
+            raise ConnectionError("the actor is dead")
+
+        async def collect(self, _: str) -> tuple[str, list[Permit]]:
+            await asyncio.sleep(60)
+            return "", []
+
+        async def unsettled(self) -> dict[str, list[str]]:
+            return {}
+
+    gate = chat.Gate(Gone())
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionError, match="the actor is dead"):
+            await gate.permit("r1", MOST)
+        await gate.close()
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    settings = endpoint("http://x", price=PRICE, budget_usd=1.0)
+    dispatcher = Dispatcher(settings, Place(str(tmp_path / "file" / "below")))
+    await dispatcher.tell("a", asks(1, 2), [])
+    async with asyncio.timeout(5):
+        refused = [permit.refused for permit in await permits(dispatcher, "a", 2)]
+    assert all(isinstance(each, DataError) for each in refused) and "cannot store" in str(refused[0])
