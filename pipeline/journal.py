@@ -51,7 +51,7 @@ class Journal:
         if self._writer is not None:
             await self._writer
         if self._file is not None and not self._folder.is_local and not self._lost:
-            Path(os.fsdecode(self._file.name)).unlink()
+            Path(os.fsdecode(self._file.name)).unlink(missing_ok=True)
         self._close()
 
     async def _write_pending(self) -> None:

@@ -23,7 +23,8 @@ from pipeline.errors import EndpointError
 from pipeline.responses import Reply
 from pipeline.storage import Place
 
-OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+DONE = ("completed", "expired", "cancelled")
+"""Whatever else a batch is, but `failed`, it still goes on."""
 MARK = "longthought"
 """The key of our name in a batch's metadata."""
 LISTED = 100
@@ -187,13 +188,15 @@ class Batches:
         try:
             while submission.lines is None:
                 batch = await self._call("GET", f"batches/{submission.batch_id}")
-                if batch["status"] in OPEN:
-                    await asyncio.sleep(self._settings.poll_s)
-                    continue
-                if batch["status"] == "failed":
+                status = str(batch.get("status")).lower()
+                if status == "failed":  # nothing of it ran: the next run submits it anew
+                    await asyncio.to_thread((self._folder / f"{submission.name}.json").delete)
                     errors = (batch.get("errors") or {}).get("data") or [{}]
                     raise EndpointError(f"{self._url} refuses a batch: {errors[0].get('message', 'no reason given')}")
-                submission.lines = await self._lines(batch)
+                if status in DONE:
+                    submission.lines = await self._lines(batch)
+                else:
+                    await asyncio.sleep(self._settings.poll_s)
             self._hand_out(submission)
         except Exception as error:
             self._fail(error, set(submission.requests))
@@ -222,7 +225,7 @@ class Batches:
                 submission.taken.add(name)
                 _, answer = self._waiting.pop(name)
                 if not answer.done():
-                    answer.set_result(submission.lines.get(name, missing))
+                    answer.set_result(submission.lines.pop(name, missing))
 
     def _fail(self, error: BaseException, names: set[str] | None = None) -> None:
         for name in list(self._waiting) if names is None else names & self._waiting.keys():
@@ -242,10 +245,13 @@ class Batches:
                 if response.status == 200:
                     return json.loads(body) if as_json else body
                 said = self._reader.failure(response.status, body)
-                if said.meaning != "retry" or attempt == TRIES - 1:
+                heard = method == "POST" and response.status != 429  # a batch may be there: the next run looks for it
+                if said.meaning != "retry" or attempt == TRIES - 1 or heard:
                     raise EndpointError(explain_refusal(self._endpoint, response.status, said.error))
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 if attempt == TRIES - 1 or method == "POST":  # a POST may have been heard
-                    raise EndpointError(f"{self._url}/{path} gives no answer ({error!r}): try again later") from None
+                    raise EndpointError(
+                        f"{self._url}/{path} gives no answer ({type(error).__name__}): try again later"
+                    ) from None
             await asyncio.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("not reached")

@@ -106,11 +106,16 @@ class Budget:
         if not (self._unsaid or self._unsaid_settled):
             return None
         said = json.dumps({"reserved": self._unsaid, "settled": self._unsaid_settled}, separators=(",", ":"))
-        self._unsaid, self._unsaid_settled = {}, {}
+        self.forget()
         return said
 
+    def forget(self) -> None:
+        """Nobody wants to hear what is new."""
+        self._unsaid, self._unsaid_settled = {}, {}
+
     def replay(self, lines: Iterable[str]) -> None:
-        """Take over what an earlier process wrote. A line that is cut was never acted upon."""
+        """Take over what earlier processes wrote, in any order. A line that is cut was never acted upon."""
+        costs: dict[str, Cost] = {}
         for line in lines:
             try:
                 said = json.loads(line)
@@ -119,6 +124,7 @@ class Budget:
                 continue
             for ticket, (request_id, usd, tokens) in reserved:
                 self.reserve(ticket, request_id, Cost(usd, tokens))
-            for ticket, (usd, tokens) in settled:
-                self.settle(ticket, Cost(usd, tokens))
-        self._unsaid, self._unsaid_settled = {}, {}
+            costs.update((ticket, Cost(usd, tokens)) for ticket, (usd, tokens) in settled)
+        for ticket, cost in costs.items():
+            self.settle(ticket, cost)
+        self.forget()

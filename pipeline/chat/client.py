@@ -21,7 +21,7 @@ from pipeline.chat.streams import Assembly
 from pipeline.chat.traces import Outcome, cost_usd, usage_of
 from pipeline.chat.wire import Failure, Reader, signals_in
 from pipeline.config import Endpoint
-from pipeline.errors import EndpointError
+from pipeline.errors import EndpointError, UserError
 from pipeline.responses import Reply, Segment
 from pipeline.storage import Place
 
@@ -34,6 +34,8 @@ CONNECT_S = 30.0
 
 TIMEOUT_ATTEMPTS = 2
 """How often an answer that does not come in time is asked for: each such request may have been paid."""
+UNREADABLE_ATTEMPTS = 4
+"""The same for an answer that cannot be read."""
 
 
 class ChatClient:
@@ -56,6 +58,8 @@ class ChatClient:
         self._keys = [key_of(way) for way in self._ways]
         self._readers = [Reader(way, key) for way, key in zip(self._ways, self._keys, strict=True)]
         self._headers = [{"Content-Type": "application/json", **authorization(key)} for key in self._keys]
+        self._buying: dict[tuple[Segment | None, str], asyncio.Future[None]] = {}
+        self._broken: UserError | None = None
         self._places = asyncio.Semaphore(endpoint.batch.max_requests if endpoint.batch else endpoint.max_in_flight)
         self._batches = None
         if endpoint.batch and folder:
@@ -93,20 +97,46 @@ class ChatClient:
         Raises EndpointError where every request would fail (a wrong key, an unknown model, nobody there), BudgetError
         where it might cost more than is left.
         """
-        stored = segment.get(request.request_id) if segment else None
-        if stored is not None:
-            self.counts["stored"] += 1
-            self._count(stored)
-            for ticket in self._unsettled.pop(request.request_id, ()):  # bought by a process that was killed
-                self._gate.report(Report(-1, ticket, "answered", usage_of(stored)))
-            return Outcome(stored, stored=True)
-        async with self._places:
-            outcome = await self._ask(request)
-        if outcome.reply:
-            if segment:
-                await segment.put(outcome.reply)
-            self._count(outcome.reply)
-        return outcome
+        while True:
+            stored = segment.get(request.request_id) if segment else None
+            if stored is not None:
+                return self._found(request, stored)
+            same = self._buying.get((segment, request.request_id)) if segment else None
+            if same is None:
+                break
+            await asyncio.wait([same])  # then it is stored, or is asked for again
+        if self._broken is not None:
+            raise self._broken
+        done = self._buying[segment, request.request_id] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._places:
+                outcome = await self._ask(request)
+            if outcome.reply:
+                if segment:
+                    await self._store(segment, outcome.reply)
+                self._count(outcome.reply)
+            return outcome
+        finally:
+            done.set_result(None)
+            self._buying.pop((segment, request.request_id), None)
+
+    def _found(self, request: Request, stored: Reply) -> Outcome:
+        self.counts["stored"] += 1
+        self._count(stored)
+        # Bought by a process that was killed. Of several tickets the answer is one's; the others may be billed as well.
+        tickets = self._unsettled.pop(request.request_id, [])
+        for ticket in tickets[:-1]:
+            self._gate.report(Report(-1, ticket, "unknown"))
+        for ticket in tickets[-1:]:
+            self._gate.report(Report(-1, ticket, "answered", usage_of(stored)))
+        return Outcome(stored, stored=True)
+
+    async def _store(self, segment: Segment, reply: Reply) -> None:
+        try:
+            await segment.put(reply)
+        except UserError as error:  # what cannot be stored is not bought
+            self._broken = error
+            raise
 
     def _count(self, reply: Reply) -> None:
         self.counts.update(prompt_tokens=reply.prompt_tokens, tokens=reply.completion_tokens)
@@ -135,13 +165,17 @@ class ChatClient:
     async def _ask(self, request: Request) -> Outcome:
         failures: Counter[str] = Counter()
         most = most_usage(request)
+        if self._batches:  # its batch, if it went out, is collected under the next permit
+            for ticket in self._unsettled.pop(request.request_id, ()):
+                self._gate.report(Report(-1, ticket, "failed"))
         while True:
             permit = await self._gate.permit(request.request_id, most)
             self.counts["requests"] += 1
             try:
                 answer, report = await (self._submit if self._batches else self._post)(request, permit)
-            except BaseException:
-                self._gate.report(Report(permit.number, permit.ticket, "unknown"))
+            except BaseException as error:
+                unpaid = isinstance(error, UserError)
+                self._gate.report(Report(permit.number, permit.ticket, "failed" if unpaid else "unknown"))
                 raise
             self._gate.report(report)
             if isinstance(answer, Reply):
@@ -153,18 +187,22 @@ class ChatClient:
             if answer.meaning == "end_of_route":
                 continue  # by another one, or the next permit says that there is none
             tries = failures.total()
-            if tries >= self.endpoint.max_attempts or failures["timeout"] >= TIMEOUT_ATTEMPTS:
+            unreadable = failures["malformed"] + failures["no_choices"]
+            late = failures["timeout"] >= TIMEOUT_ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS
+            if tries >= self.endpoint.max_attempts or late:
                 return Outcome(None, f"{answer.error}, {tries} times")
             self.counts["retries"] += 1
-            if answer.retry_after_s is None:  # else the dispatcher waits, or takes another route
-                await asyncio.sleep(_pause(tries - 1))
+            if (
+                report.outcome != "limited" or not answer.retry_after_s
+            ):  # else the dispatcher waits, or takes another route
+                await asyncio.sleep(max(_pause(tries - 1), answer.retry_after_s or 0.0))
 
     async def _post(self, request: Request, permit: Permit) -> tuple[Reply | Failure, Report]:
         route, started = permit.route, time.monotonic()
         way = self._ways[route]
         body = request.body if way.model == self.endpoint.model else {**request.body, "model": way.model}
         said = partial(Report, permit.number, permit.ticket)
-        if self.endpoint.stream:
+        if self.endpoint.stream and request.path == "chat/completions":
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         reader = self._readers[route]
         try:
@@ -186,7 +224,7 @@ class ChatClient:
         except TimeoutError:
             late = f"no answer within {self.endpoint.timeout_s:g} s"
             return Failure("timeout", "retry", late), said("unknown")
-        except ValueError as error:  # a line of a stream
+        except (ValueError, TypeError, AttributeError, KeyError) as error:  # a line of a stream
             return Failure("malformed", "retry", f"a malformed answer ({type(error).__name__})"), said("unknown")
         except (aiohttp.ClientError, ConnectionError) as error:
             lost = f"connection lost: {type(error).__name__}"

@@ -28,6 +28,8 @@ SILENT_S = 60.0
 """A client that asks and tells nothing for so long, though it has requests under way, is taken for dead."""
 DOWN_AFTER = 8
 """After so many failed connections in a row a key gets a pause."""
+SURELY_DOWN = 3
+"""Two connections may fail by chance, far apart, while answers are under way."""
 LONGEST_PAUSE_S = 30.0
 BYTES_PER_TOKEN = 4
 """Of English and of code, to guess how much of a limit a prompt takes."""
@@ -139,7 +141,7 @@ class Dispatcher:
 
     async def _start(self) -> None:
         """Once: take over what earlier processes spent."""
-        if self._started is None:
+        if self._started is None or (self._started.done() and self._started.exception()):
             self._started = asyncio.create_task(self._take_over())
         await asyncio.shield(self._started)
 
@@ -214,8 +216,9 @@ class Dispatcher:
                 self._bury_the_silent(time.monotonic())
 
     async def _write_down(self) -> None:
-        line = self.budget.line() if self._journal is not None else None
-        if self._journal is not None and line is not None:
+        if self._journal is None:
+            self.budget.forget()
+        elif line := self.budget.line():
             await self._journal.append(line)
 
     def _permits(self, now: float) -> tuple[list[tuple[str, Permit]], float]:
@@ -285,10 +288,10 @@ class Dispatcher:
         if report.outcome == "unreachable":
             route.failures += 1
             route.down_since = route.down_since or now
-            if now - route.down_since > self._endpoint.unreachable_s:
+            if route.failures >= SURELY_DOWN and now - route.down_since > self._endpoint.unreachable_s:
                 route.closed = report.error
             if route.failures >= DOWN_AFTER:
-                pause_s = min(LONGEST_PAUSE_S, 2.0 ** (route.failures - DOWN_AFTER))
+                pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(route.failures - DOWN_AFTER, 10))
                 route.limits.paused_until = max(route.limits.paused_until, now + pause_s)
         elif report.outcome != "unknown":
             route.failures, route.down_since = 0, None
@@ -306,6 +309,8 @@ class Dispatcher:
         """Give back the places of clients that died. Their money stays put aside."""
         for name, client in list(self._clients.items()):
             if now - client.heard > SILENT_S:
+                for permit in client.permits:  # nobody has taken it
+                    self.budget.settle(permit.ticket, Cost())
                 for key in [key for key in self._sent if key[0] == name]:
                     self._routes[self._sent.pop(key).route].limits.failed()
                 self._waiting = deque(each for each in self._waiting if each[0] != name)

@@ -85,7 +85,11 @@ class Gate:
             await asyncio.sleep(self._together_s)
             asks, reports = self._asks, self._reports
             self._asks, self._reports = [], []
-            told = await self._dispatcher.tell(self._name, asks, reports)
+            try:
+                told = await self._dispatcher.tell(self._name, asks, reports)
+            except Exception:
+                self._reports = reports + self._reports
+                raise
             self._told.update((ask.number, told) for ask in asks if ask.number in self._waiting)
 
     async def _listen(self) -> None:

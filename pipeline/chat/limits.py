@@ -15,8 +15,8 @@ FIRST_WINDOW = 256
 SHRINK = 0.7
 UNPUBLISHED_BURST_S = 5.0
 """A limit that only the config names may be used for so long at once: its provider may count in a sliding window."""
-KEPT = 0.03
-"""Share of a limit that is left alone: what is left there is an estimate."""
+KEPT_S = 2.0
+"""What a limit gives in this time is left alone: what is left there is an estimate."""
 HASTE = 2.0
 """What has been saved up is used at no more than so many times the rate: where it is less than we think, that costs a few
 refusals and not a hundred."""
@@ -64,12 +64,17 @@ class Allowance:
         """Whether the provider has told of this limit itself."""
         return self._newest >= 0
 
+    @property
+    def tells_of_minutes(self) -> bool:
+        """Whether it is published, and for a minute or less: one for a day does not explain a refusal now."""
+        return self.published and self._limit <= 60.0 * self._rate
+
     def _left(self, now: float) -> float:
         return min(self._most, self._level + self._rate * (now - self._at))
 
     def wait_s(self, charge: float, now: float) -> float:
         """Seconds until a request that takes so much may go; 0 for now. One larger than the limit waits until it is full."""
-        needed = min(self._ratio * charge + KEPT * self._most, self._most)
+        needed = min(self._ratio * charge + KEPT_S * self._rate, self._most)
         return max(0.0, (needed - self._left(now)) / self._rate, self._free_at - now)
 
     def take(self, charge: float, now: float) -> Mark:
@@ -205,10 +210,10 @@ class Limits:
         """It was one too many."""
         self.in_flight -= 1
         self._observe(marks, signals, now)
-        published = [allowance for allowance in self.allowances.values() if allowance.published]
-        for allowance in published:
+        told = [allowance for allowance in self.allowances.values() if allowance.tells_of_minutes]
+        for allowance in told:
             allowance.refused(now)
-        if not published:
+        if not told:
             self.window.refused(sent_at, now)
         self.paused_until = max(self.paused_until, now + (retry_after_s or 0.0))
 

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.chat.dispatch import Outcome
@@ -25,6 +25,8 @@ ERROR_CHARS = 300
 
 LIMITED = frozenset(["http_429", "http_503", "http_529"])
 """Too many requests, and a provider that is overloaded."""
+CUT_OFF = frozenset(["http_408", "http_502", "http_504", *(f"http_{status}" for status in range(520, 528))])
+"""A proxy gave up waiting: the model behind it may go on, and bill."""
 
 Meaning = Literal["retry", "row", "end_of_route"]
 
@@ -37,6 +39,7 @@ class Failure:
     meaning: Meaning
     error: str
     retry_after_s: float | None = None
+    perhaps_billed: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -45,7 +48,8 @@ class Failure:
             return "closed"
         if self.kind in LIMITED:
             return "limited"
-        return "failed" if self.kind.startswith("http_") else "unknown"
+        known = self.kind.startswith("http_") and not self.perhaps_billed and self.kind not in CUT_OFF
+        return "failed" if known else "unknown"
 
 
 class Reader:
@@ -67,13 +71,13 @@ class Reader:
         try:
             values = body()
             if values.get("error"):
-                return self._failure(_status_in(values["error"]), values["error"])
+                return replace(self._failure(_status_in(values["error"]), values["error"]), perhaps_billed=True)
             choices = values.get("choices") or []
             if not choices:
                 return Failure("no_choices", "retry", "an answer without choices")
             broken = choices[0].get("error") or choices[0].get("finish_reason") == "error"
             if broken:  # OpenRouter's way to say that the provider behind it failed half-way
-                return self._failure(_status_in(broken), broken)
+                return replace(self._failure(_status_in(broken), broken), perhaps_billed=True)
             return _parse(request, values, choices[0], seconds)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"{type(error).__name__}: {self._one_line(str(error))}"
@@ -119,22 +123,37 @@ def _parse(request: Request, values: dict[str, Any], choice: dict[str, Any], sec
     usage = values.get("usage") or {}
     message = choice.get("message") or {"content": choice.get("text")}
     refusal = message.get("refusal")
-    text = _text(message.get("content") or refusal or "")
+    content, thought = _parts(message.get("content"))
+    text = _text(content or refusal or "")
+    prompt, completion = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    # Some count the thought in the total alone.
+    completion = max(completion, int(usage.get("total_tokens") or 0) - prompt)
+    reasoning = int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
+    cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
     return Reply(
         request_id=request.request_id,
         text=text,
-        reasoning=_text(message.get("reasoning_content") or message.get("reasoning") or "") or None,
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning") or thought) or None,
         finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "stop"),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        reasoning_tokens=int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
+        prompt_tokens=prompt,
+        cached_tokens=min(cached, prompt),
+        completion_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
         latency_s=round(seconds, 4),
         model=str(values.get("model") or request.body["model"]),
         prompt_token_ids=list(values.get("prompt_token_ids") or choice.get("prompt_token_ids") or []),
         token_ids=list(choice.get("token_ids") or []),
         token_ends=_token_ends(text, choice.get("logprobs") or {}),
     )
+
+
+def _parts(content: object) -> tuple[object, str]:
+    """Text and thought of an answer that comes in parts (Mistral); any other content as it is."""
+    if not isinstance(content, list):
+        return content, ""
+    texts = "".join(_text(part["text"]) for part in content if part.get("type") == "text")
+    inner = (piece for part in content if part.get("type") == "thinking" for piece in part["thinking"])
+    return texts, "".join(_text(piece["text"]) for piece in inner if piece.get("type") == "text")
 
 
 def _token_ends(text: str, logprobs: dict[str, Any]) -> list[int]:

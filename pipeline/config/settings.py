@@ -257,6 +257,14 @@ class Evaluate(Section):
     actor_cpus: RuntimeCpus = 1
 
     @model_validator(mode="after")
+    def _answers_come_whole(self) -> "Evaluate":
+        if self.endpoint is not None and self.endpoint.stream:
+            raise ValueError(
+                "endpoint.stream is true, but streams lack the token ids that budgets are cut by: set it false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _budgets_rise(self) -> "Evaluate":
         if list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets are {list(self.budgets)}: give them once each, in rising order")

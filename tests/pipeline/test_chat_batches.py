@@ -127,3 +127,25 @@ async def test_a_batch_that_is_refused_ends_the_run(tmp_path: Path) -> None:
     async with running(app) as url:
         with pytest.raises(EndpointError, match="billing hard limit"):
             await bought(in_batches(url), tmp_path, range(3))
+
+
+@pytest.mark.parametrize("status", ["queued", "IN_PROGRESS", "something new"])
+async def test_a_batch_goes_on_until_it_is_done(status: str, tmp_path: Path) -> None:
+    recordings = Recordings()
+    for row in ROWS:
+        recordings.add(row)
+    app = ReplayTeacher(recordings, Behaviour(batch_s=0.5)).app()
+    created: list[str] = []
+
+    @web.middleware
+    async def renamed(request: web.Request, handler: Any) -> web.StreamResponse:
+        response: Any = await handler(request)
+        created.extend(["batch"] * (request.method == "POST" and request.path == "/v1/batches"))
+        if request.path.startswith("/v1/batches/") and b'"in_progress"' in response.body:
+            return web.json_response({**json.loads(response.body), "status": status})
+        return response  # type: ignore[no-any-return]
+
+    app.middlewares.append(renamed)
+    async with running(app) as url:
+        assert all(outcome.reply for outcome in await bought(in_batches(url), tmp_path))
+    assert created == ["batch"]

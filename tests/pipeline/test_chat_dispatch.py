@@ -278,3 +278,27 @@ async def test_a_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> 
     async with asyncio.timeout(5):
         refused = [permit.refused for permit in await permits(dispatcher, "a", 2)]
     assert all(isinstance(each, DataError) for each in refused) and "cannot store" in str(refused[0])
+
+
+async def test_a_long_outage_is_no_overflow() -> None:
+    dispatcher = Dispatcher(endpoint("http://x", unreachable_s=1e9))
+    for start in range(0, 1200, 200):
+        dispatcher._routes[0].limits.paused_until = 0.0
+        await dispatcher.tell("a", asks(*range(start, start + 200)), [])
+        given = await permits(dispatcher, "a", 200)
+        await dispatcher.tell(
+            "a", [], [Report(each.number, each.ticket, "unreachable", error="down") for each in given]
+        )
+    assert dispatcher._routes[0].failures == 1200
+    await dispatcher.stop()
+
+
+def test_lines_count_in_any_order() -> None:
+    budget = Budget(1.0, None)
+    budget.reserve("t1", "r1", Cost(0.1, 10))
+    first = budget.line() or ""
+    budget.settle("t1", Cost(0.02, 3))
+    second = budget.line() or ""
+    fresh = Budget(1.0, None)
+    fresh.replay([second, first])
+    assert fresh.spent.usd == pytest.approx(0.02)

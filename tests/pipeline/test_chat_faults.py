@@ -1,6 +1,7 @@
 """The table of faults: what a provider may do, and what follows for the row and the run."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from test_chat_streams import WHOLE, streams
 
 from pipeline import chat, prompts
 from pipeline.chat.traces import Outcome
-from pipeline.errors import EndpointError
+from pipeline.errors import DataError, EndpointError
+from pipeline.responses import Segment
+from pipeline.storage import Place
 
 AGAIN, ROW, RUN = "asked again", "the row is rejected", "the run stops"
 
@@ -90,3 +93,54 @@ async def test_an_answer_is_kept_as_it_ended_and_not_asked_for_again(handler: Ha
         outcome: Outcome = await ask(settings)
     request = chat.chat_request(settings, prompts.student("2 + 2?"), 0)
     assert chat.to_trace(outcome, request, "p", 0, "distill", settings.price).status == status and len(seen) == 1
+
+
+async def test_thought_tokens_that_only_the_total_has_are_counted() -> None:
+    usage = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 1135,
+             "completion_tokens_details": {"reasoning_tokens": 1094}}  # fmt: skip
+    whole = says(choices=[{"message": {"content": "4"}, "finish_reason": "stop"}], usage=usage)
+    async with scripted(whole) as (url, _):
+        outcome = await ask(endpoint(url))
+    assert outcome.reply and (outcome.reply.completion_tokens, outcome.reply.reasoning_tokens) == (1103, 1094)
+
+
+async def test_an_answer_may_come_in_parts() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    async with scripted(answers([thinking, {"type": "text", "text": "4"}])) as (url, _):  # type: ignore[arg-type]
+        outcome = await ask(endpoint(url))
+    assert outcome.reply and (outcome.reply.text, outcome.reply.reasoning) == ("4", "hm")
+
+
+async def test_an_answer_that_cannot_be_read_is_paid_for_a_few_times_only() -> None:
+    async with scripted(answers([1, 2])) as (url, seen):  # type: ignore[arg-type]
+        outcome = await ask(endpoint(url, max_attempts=12))
+    assert outcome.reply is None and "malformed" in (outcome.error or "") and len(seen) == 4
+
+
+async def test_the_same_question_at_the_same_time_is_bought_once(tmp_path: Path) -> None:
+    async with scripted(answers()) as (url, seen):
+        settings = endpoint(url)
+        request = chat.chat_request(settings, prompts.student("2 + 2?"), 0)
+        async with chat.ChatClient(settings) as client, Segment(Place(str(tmp_path)), "0", "f") as segment:
+            outcomes = await chat.all_of(client.buy(request, segment) for _ in range(5))
+    assert len(seen) == 1 and [outcome.stored for outcome in outcomes] == [False, True, True, True, True]
+
+
+async def test_what_cannot_be_stored_is_not_bought_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    async with scripted(answers()) as (url, seen):
+        settings = endpoint(url)
+        place = Place(str(tmp_path / "file" / "below"))
+        async with chat.ChatClient(settings) as client, Segment(place, "0", "f") as segment:
+            for number in range(5):
+                request = chat.chat_request(settings, prompts.student(str(number)), 0)
+                with pytest.raises(DataError, match="cannot store"):
+                    await client.buy(request, segment)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("odd", ["data: null", 'data: {"choices": [null]}', 'data: {"choices": [{"delta": "x"}]}'])
+async def test_an_odd_piece_of_a_stream_is_a_broken_answer(odd: str) -> None:
+    async with scripted(streams(odd), streams(*WHOLE)) as (url, seen):
+        outcome = await ask(endpoint(url, stream=True))
+    assert outcome.reply and outcome.reply.text == "\\boxed{4}" and len(seen) == 2
