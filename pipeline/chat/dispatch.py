@@ -94,6 +94,7 @@ class _Client:
     name: str
     """Another one after it was taken for dead, so that it asks again."""
     heard: float
+    last: int = -1
     permits: list[Permit] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -166,7 +167,9 @@ class Dispatcher:
         known = self._client(client)
         for report in reports:
             self._settle(client, report, now)
-        self._waiting.extend((client, ask) for ask in asks)
+        new = [ask for ask in asks if ask.number > known.last]  # Ray may repeat a call
+        known.last = max((ask.number for ask in new), default=known.last)
+        self._waiting.extend((client, ask) for ask in new)
         self._news.set()
         if self._waiting and (self._worker is None or self._worker.done()):
             self._worker = asyncio.create_task(self._work())

@@ -302,3 +302,12 @@ def test_lines_count_in_any_order() -> None:
     fresh = Budget(1.0, None)
     fresh.replay([second, first])
     assert fresh.spent.usd == pytest.approx(0.02)
+
+
+async def test_a_call_that_is_repeated_asks_once() -> None:
+    dispatcher = Dispatcher(endpoint("http://x"))
+    for _ in range(2):
+        await dispatcher.tell("a", asks(1, 2), [])
+    assert [permit.number for permit in await permits(dispatcher, "a", 2)] == [1, 2]
+    assert (await dispatcher.collect("a"))[1] == []
+    await dispatcher.stop()
