@@ -34,6 +34,8 @@ def connect(**options: Any) -> None:
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+    if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What fails is raised here as well, and shown once: in one line where the user can mend it.
     for echo in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):

@@ -1,6 +1,6 @@
 """The dispatcher of a stage as an actor: limits and the budget hold for all its actors, on all nodes, together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,8 @@ class _Dispatcher:
     async def tell(self, client: str, asks: Sequence[Ask], reports: Sequence[Report]) -> str:
         return await self._dispatcher.tell(client, asks, reports)
 
-    async def collect(self, client: str) -> tuple[str, list[Permit]]:
-        return await self._dispatcher.collect(client)
+    async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
+        return await self._dispatcher.collect(client, taken)
 
     async def unsettled(self) -> dict[str, list[str]]:
         return await self._dispatcher.unsettled()
@@ -48,9 +48,9 @@ class RemoteDispatcher:
         told: str = await self._actor.tell.remote(client, asks, reports)
         return told
 
-    async def collect(self, client: str) -> tuple[str, list[Permit]]:
+    async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
         """See `Dispatching`."""
-        found: tuple[str, list[Permit]] = await self._actor.collect.remote(client)
+        found: tuple[str, list[Permit]] = await self._actor.collect.remote(client, taken)
         return found
 
     async def unsettled(self) -> dict[str, list[str]]:

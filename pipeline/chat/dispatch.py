@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -82,8 +82,11 @@ class Dispatching(Protocol):
     async def tell(self, client: str, asks: Sequence[Ask], reports: Sequence[Report]) -> str:
         """Say what is wanted and what became of what was sent. Returns who was told, which a restart changes."""
 
-    async def collect(self, client: str) -> tuple[str, list[Permit]]:
-        """Who was asked, and permits as they are given: none where none was within LISTEN_S."""
+    async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
+        """Who was asked, and permits as they are given: none where none was within LISTEN_S.
+
+        Those whose numbers are not among the `taken` of the next call are given again: the network may have lost them.
+        """
 
     async def unsettled(self) -> dict[str, list[str]]:
         """Requests that are paid for and have not said what they cost, with their tickets."""
@@ -96,6 +99,8 @@ class _Client:
     heard: float
     last: int = -1
     permits: list[Permit] = field(default_factory=list)
+    shown: int = 0
+    """Of the permits so many were given, but nobody has said yet that they came."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -188,17 +193,17 @@ class Dispatcher:
         await self._start()
         return self.budget.open_requests() if self._limited else {}
 
-    async def collect(self, client: str) -> tuple[str, list[Permit]]:
-        """Who was asked, and permits as they are given: none where none was within LISTEN_S."""
+    async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
+        """Who was asked, and permits as they are given: none where none was within LISTEN_S. See `Dispatching`."""
         mine = self._client(client)
+        lost = [permit for permit in mine.permits[: mine.shown] if permit.number not in taken]
+        mine.permits[: mine.shown] = lost
         if not mine.permits:
-            try:
+            mine.news.clear()
+            with suppress(TimeoutError):
                 await asyncio.wait_for(mine.news.wait(), LISTEN_S)
-            except TimeoutError:
-                return mine.name, []
-        permits, mine.permits = mine.permits, []
-        mine.news.clear()
-        return mine.name, permits
+        mine.shown = len(mine.permits)
+        return mine.name, list(mine.permits)
 
     async def _work(self) -> None:
         while self._waiting:
@@ -312,7 +317,7 @@ class Dispatcher:
         """Give back the places of clients that died. Their money stays put aside."""
         for name, client in list(self._clients.items()):
             if now - client.heard > SILENT_S:
-                for permit in client.permits:  # nobody has taken it
+                for permit in client.permits[client.shown :]:  # it never went out
                     self.budget.settle(permit.ticket, Cost())
                 for key in [key for key in self._sent if key[0] == name]:
                     self._routes[self._sent.pop(key).route].limits.failed()

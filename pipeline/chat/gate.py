@@ -29,6 +29,7 @@ class Gate:
         self._asks: list[Ask] = []
         self._reports: list[Report] = []
         self._waiting: dict[int, tuple[Ask, asyncio.Future[Permit]]] = {}
+        self._taken: list[int] = []
         self._told: dict[int, str] = {}
         self._under_way: set[int] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +95,8 @@ class Gate:
 
     async def _listen(self) -> None:
         while self._waiting:
-            giver, permits = await self._dispatcher.collect(self._name)
+            giver, permits = await self._dispatcher.collect(self._name, self._taken)
+            self._taken = [permit.number for permit in permits]
             for permit in permits:
                 self._told.pop(permit.number, None)
                 ask, permitted = self._waiting.pop(permit.number, (None, None))

@@ -3,6 +3,7 @@
 In: an endpoint's settings, messages or token ids. Out: `Request`s, whose `request_id` is the key of the response store.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,12 +47,18 @@ TEMPLATE_TOKENS, TURN_TOKENS = 64, 16
 """What a chat template adds to a conversation and to each turn of it, at most."""
 
 
+ASKED = frozenset(["messages", "prompt"])
+
+
 def most_usage(request: Request) -> Usage:
     """The most tokens that a request can use. No token is shorter than a byte."""
     limit = int(request.body.get("max_completion_tokens") or request.body["max_tokens"])
     turns, prompt = request.body.get("messages"), request.body.get("prompt")
+    more = [value for name, value in request.body.items() if isinstance(value, (dict, list)) and name not in ASKED]
     if turns is None:
         size = len(prompt) if isinstance(prompt, list) else len(str(prompt).encode("utf-8", "replace"))
     else:
         size = sum(len(str(turn["content"]).encode("utf-8", "replace")) + TURN_TOKENS for turn in turns)
+    if more:  # tools and schemas become part of the prompt
+        size += len(json.dumps(more))
     return Usage(size + TEMPLATE_TOKENS, limit * int(request.body.get("n") or 1))

@@ -31,7 +31,7 @@ class RateLimits(Section):
 
 
 class Route(Section):
-    """Another key for the same model, or another place that serves it."""
+    """Another key for the same model, or another place that serves it. `price` holds for all of them: give the dearest."""
 
     base_url: str
     model: str | None = None
@@ -120,8 +120,8 @@ class Endpoint(Section):
 
     @model_validator(mode="after")
     def _a_budget_in_dollars_has_prices(self) -> "Endpoint":
-        if self.budget_usd is not None and not (self.price.prompt or self.price.completion):
-            raise ValueError("budget_usd is set, but price is 0, so that nothing would count: set price")
+        if self.budget_usd is not None and not (self.price.prompt and self.price.completion):
+            raise ValueError("budget_usd is set, but price is 0, so that not all would count: set price.prompt and .completion")
         return self
 
     @model_validator(mode="after")

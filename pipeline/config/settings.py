@@ -104,7 +104,9 @@ class Distill(Section):
     max_samples: Positive = 4
     """Most traces asked for a problem. Equal to `keep`: so many of each, right or wrong."""
     give_up_tokens: Positive | None = None
-    """Leave a problem when one more correct trace is expected to take more tokens than this. Null: only `max_samples`."""
+    """Leave a problem when its first correct trace is expected to take more tokens than this. Null: only `max_samples`."""
+    further_worth: Annotated[float, Field(gt=0, le=1)] = 0.125
+    """A further correct trace of a problem may take so much of `give_up_tokens`."""
     long_thought_prompt: bool = False
     """Ask for a long thought in words, for a teacher that hides its own (paper, section 2.2)."""
     actors: RuntimePositive = 2

@@ -3,9 +3,9 @@
 In: how many answers of a problem were right, how many tokens they took. Out: how many to ask for now; 0 to stop.
 
 The chance that the next answer is right is the mean of the Beta distribution that follows from Jeffreys' prior. Where
-`give_up_tokens` is set, a problem is left when a further right answer is expected to take more tokens than that: of all
-problems those are sampled further that give most for a token, with no need to know of one another. Hard problems have
-long answers, so they are left sooner.
+`give_up_tokens` is set, a problem is left when its next right answer is expected to take more tokens than that answer is
+worth: of all problems those are sampled further that give most for a token, with no need to know of one another. The first
+right answer is worth the most, for without one the problem is lost. Hard problems have long answers, so they are left sooner.
 """
 
 from dataclasses import dataclass
@@ -50,4 +50,5 @@ def gives_up(tried: Tried, config: Distill) -> bool:
     """Whether one more right answer is expected to cost too much."""
     if config.give_up_tokens is None or not tried.samples:
         return False
-    return tried.tokens / tried.samples / tried.chance > config.give_up_tokens
+    worth = config.give_up_tokens * (config.further_worth if tried.right else 1.0)
+    return tried.tokens / tried.samples / tried.chance > worth

@@ -3,8 +3,10 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from aiohttp import web
@@ -22,10 +24,21 @@ PRICE = Price(prompt=1.0, completion=10.0)
 MOST = Usage(100, 1000)
 
 
+TAKEN: WeakKeyDictionary[Dispatcher, dict[str, list[int]]] = WeakKeyDictionary()
+
+
+async def collected(dispatcher: Dispatcher, client: str) -> list[Permit]:
+    """What a client is given, which has what it was given before."""
+    taken = TAKEN.setdefault(dispatcher, {})
+    found = (await dispatcher.collect(client, taken.get(client, [])))[1]
+    taken[client] = [permit.number for permit in found]
+    return found
+
+
 async def permits(dispatcher: Dispatcher, client: str, count: int) -> list[Permit]:
     found: list[Permit] = []
     while len(found) < count:
-        found += (await dispatcher.collect(client))[1]
+        found += await collected(dispatcher, client)
     return found
 
 
@@ -38,7 +51,7 @@ async def test_no_more_goes_out_than_the_budget_may_have_to_pay() -> None:
     await dispatcher.tell("a", asks(*range(9)), [])
     given = await permits(dispatcher, "a", 4)
     assert [permit.number for permit in given] == [0, 1, 2, 3] and dispatcher.budget.spent.usd == pytest.approx(0.0404)
-    assert (await dispatcher.collect("a"))[1] == []
+    assert await collected(dispatcher, "a") == []
     cheap = [Report(permit.number, permit.ticket, "answered", Usage(100, 90)) for permit in given[:2]]  # 0.1 cents each
     await dispatcher.tell("a", [], cheap)
     assert [permit.number for permit in await permits(dispatcher, "a", 1)] == [4, 5]
@@ -134,6 +147,28 @@ async def test_a_dead_client_gives_back_its_places_but_not_its_money(monkeypatch
     await dispatcher.stop()
 
 
+async def test_permits_that_the_network_lost_are_given_again() -> None:
+    class Lossy(Dispatcher):
+        """Every other reply gets lost, and Ray calls again."""
+
+        async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
+            await super().collect(client, taken)
+            return await super().collect(client, taken)
+
+    gate = chat.Gate(Lossy(endpoint("http://x", limits=RateLimits(concurrent=3))))
+    sent: list[int] = []
+
+    async def send(request: int) -> None:
+        permit = await gate.permit(f"r{request}", MOST)
+        sent.append(request)
+        gate.report(Report(permit.number, permit.ticket, "answered", Usage(1, 1)))
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(send, range(40)))
+    assert sorted(sent) == list(range(40))
+    await gate.close()
+
+
 async def test_who_asked_a_dispatcher_that_is_no_more_asks_the_next_one() -> None:
     class Restarted:
         """Forgets what it was asked after the first call, as an actor that is started anew."""
@@ -146,8 +181,8 @@ async def test_who_asked_a_dispatcher_that_is_no_more_asks_the_next_one() -> Non
             self.told += 1
             return await self.now.tell(*told) if self.told > 1 else "the first"
 
-        async def collect(self, client: str) -> tuple[str, list[Permit]]:
-            return await self.now.collect(client)
+        async def collect(self, *asked: Any) -> tuple[str, list[Permit]]:
+            return await self.now.collect(*asked)
 
         async def unsettled(self) -> dict[str, list[str]]:
             return {}
@@ -256,7 +291,7 @@ async def test_where_the_dispatcher_is_gone_nobody_waits() -> None:
         async def tell(self, *_: Any) -> str:
             raise ConnectionError("the actor is dead")
 
-        async def collect(self, _: str) -> tuple[str, list[Permit]]:
+        async def collect(self, *_: Any) -> tuple[str, list[Permit]]:
             await asyncio.sleep(60)
             return "", []
 
@@ -309,5 +344,5 @@ async def test_a_call_that_is_repeated_asks_once() -> None:
     for _ in range(2):
         await dispatcher.tell("a", asks(1, 2), [])
     assert [permit.number for permit in await permits(dispatcher, "a", 2)] == [1, 2]
-    assert (await dispatcher.collect("a"))[1] == []
+    assert await collected(dispatcher, "a") == []
     await dispatcher.stop()

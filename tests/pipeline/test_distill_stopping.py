@@ -22,6 +22,10 @@ from pipeline.distill.stopping import Tried, gives_up, wanted
         (Tried(0, 4, 400), {"keep": 1, "max_samples": 8, "give_up_tokens": 999}, 0),
         (Tried(0, 4, 400), {"keep": 1, "max_samples": 8, "give_up_tokens": 1001}, 1),
         (Tried(), {"keep": 1, "max_samples": 8, "give_up_tokens": 1}, 1),
+        # a further right answer may take an eighth: one of (0.5 + 1) / (1 + 4) takes 333 tokens
+        (Tried(1, 4, 400), {"keep": 4, "max_samples": 8, "give_up_tokens": 8 * 333}, 0),
+        (Tried(1, 4, 400), {"keep": 4, "max_samples": 8, "give_up_tokens": 8 * 334}, 1),
+        (Tried(1, 4, 400), {"keep": 4, "max_samples": 8, "give_up_tokens": 334, "further_worth": 1}, 1),
         # no more at once than will be needed by what is known
         (Tried(), {"keep": 4, "max_samples": 8, "give_up_tokens": 9999}, 2),
         (Tried(2, 2, 200), {"keep": 4, "max_samples": 8, "give_up_tokens": 9999}, 2),
