@@ -134,6 +134,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class PassRate:
+    """How hard a problem is for the teacher: of so many answers so many are right. `tokens` of prompts and answers.
+
+    Sampling that stops at the first right answers makes `correct / samples` too high: 1 / 1 says little.
+    """
+
+    problem_id: str
+    samples: int
+    correct: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Fault:
     """Why one attempt to rewrite a solution, the trace of this id, cannot be used. `detail` says what was found."""
 

@@ -38,6 +38,7 @@ TABLES = {
     "examples": "a conversation to train on, in the `messages` convention",
     "traces": "one answer of the model as it came, with tokens, cost and status",
     "faults": "why one attempt at a rewriting could not be used",
+    "pass_rates": "how many of the answers to a problem are right",
     "verdicts": "the grade of one trace by one grader",
 }
 MOST_SUBSETS = 8

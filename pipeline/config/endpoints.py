@@ -121,7 +121,9 @@ class Endpoint(Section):
     @model_validator(mode="after")
     def _a_budget_in_dollars_has_prices(self) -> "Endpoint":
         if self.budget_usd is not None and not (self.price.prompt and self.price.completion):
-            raise ValueError("budget_usd is set, but price is 0, so that not all would count: set price.prompt and .completion")
+            raise ValueError(
+                "budget_usd is set, but price is 0, so that not all would count: set price.prompt and .completion"
+            )
         return self
 
     @model_validator(mode="after")

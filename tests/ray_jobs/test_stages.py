@@ -15,7 +15,7 @@ import pytest
 import small
 from local_servers import Teacher
 
-from pipeline.records import Example, Fault, Problem, Rejected, Trace, Verdict
+from pipeline.records import Example, Fault, PassRate, Problem, Rejected, Trace, Verdict
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import read_rows
 from ray_jobs import cli
@@ -45,6 +45,8 @@ def test_the_first_four_stages_account_for_every_row(ray_cluster, sums, start_te
     wrong_first = len(small.SUMS) // 4
     assert made["reformat"].requests == made["distill"].requests == len(small.SUMS) + wrong_first
     assert made["verify"].rejected == {"wrong_answer": wrong_first}
+    rates = Counter((rate.samples, rate.correct) for rate in rows(settings, "verify", "pass_rates", PassRate))
+    assert rates == {(1, 1): len(small.SUMS) - wrong_first, (2, 1): wrong_first}
     examples = rows(settings, "verify", "examples", Example)
     problems = {problem.problem_id: problem for problem in rows(settings, "curate", "problems", Problem)}
     assert {example.problem_id for example in examples} == set(problems)
