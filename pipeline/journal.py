@@ -34,8 +34,8 @@ class Journal:
         self._written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writer: asyncio.Task[None] | None = None
         self._file: FileIO | None = None
-        self._parts = 0
-        self._lost = False
+        """On a local disk the journal; else what is pending, on the node's disk."""
+        self._parts = self._kept = 0
 
     async def append(self, line: str) -> None:
         """Write a line; returns once it is durable."""
@@ -50,8 +50,6 @@ class Journal:
         """Write what is pending."""
         if self._writer is not None:
             await self._writer
-        if self._file is not None and not self._folder.is_local and not self._lost:
-            Path(os.fsdecode(self._file.name)).unlink(missing_ok=True)
         self._close()
 
     async def _write_pending(self) -> None:
@@ -59,18 +57,22 @@ class Journal:
             await asyncio.sleep(self._flush_s)
             lines, self._pending = self._pending, []
             written, self._written = self._written, asyncio.get_running_loop().create_future()
+            data = ("\n".join(lines) + "\n").encode()
+            kept = None
+            if not self._folder.is_local:
+                kept, self._file = self._file, None
             try:
-                await asyncio.to_thread(self._write, ("\n".join(lines) + "\n").encode())
+                await asyncio.to_thread(self._write_local if self._folder.is_local else self._next_part().write, data)
             except Exception as error:
-                self._lost = True
                 written.set_exception(error)
             else:
                 written.set_result(None)
+                if kept is not None:
+                    Path(os.fsdecode(kept.name)).unlink(missing_ok=True)
+            if kept is not None:
+                kept.close()
 
-    def _write(self, data: bytes) -> None:
-        if not self._folder.is_local:
-            self._next_part().write(data)
-            return
+    def _write_local(self, data: bytes) -> None:
         try:
             if self._file is None:
                 self._file = _opened(Path(self._next_part().path))
@@ -84,9 +86,10 @@ class Journal:
 
     def _keep_here(self, line: str) -> None:
         """On the node's disk, for the case that this process is killed before the line's object is written."""
-        path = _folder_here(self._folder) / f"{self._name}.jsonl"
+        path = _folder_here(self._folder) / f"{self._name}.{self._kept:06d}.jsonl"
         try:
             if self._file is None:
+                self._kept += 1
                 self._file = _opened(path)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             self._file.write(f"{line}\n".encode())

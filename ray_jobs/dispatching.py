@@ -30,6 +30,9 @@ class _Dispatcher:
     async def unsettled(self) -> dict[str, list[str]]:
         return await self._dispatcher.unsettled()
 
+    async def spent_usd(self) -> float:
+        return self._dispatcher.budget.spent.usd
+
     async def stop(self) -> None:
         await self._dispatcher.stop()
 
@@ -39,6 +42,7 @@ class RemoteDispatcher:
 
     def __init__(self, endpoint: Endpoint, folder: Place) -> None:
         """`folder` is where the budget's journal lies."""
+        self.budget_usd = endpoint.budget_usd
         # Here, where the run's root is when that is a local disk.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._actor: Any = _Dispatcher.options(scheduling_strategy=here).remote(endpoint, folder)  # type: ignore[attr-defined]
@@ -57,6 +61,11 @@ class RemoteDispatcher:
         """See `Dispatching`."""
         found: dict[str, list[str]] = await self._actor.unsettled.remote()
         return found
+
+    def spent_usd(self) -> float:
+        """Dollars that are spent, or put aside for what is under way: with a budget by earlier processes, too."""
+        spent: float = ray.get(self._actor.spent_usd.remote())
+        return spent
 
     def stop(self) -> None:
         """Write down what was settled last."""

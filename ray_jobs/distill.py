@@ -47,7 +47,7 @@ def run(config: Config) -> Manifest:
     traces = stage.folder.table("traces")
     with (
         dispatched(config, "distill", config.teacher, stage.folder) as dispatcher,
-        Progress("distill", rows_in, "problems", config.teacher.budget_usd) as progress,
+        Progress("distill", rows_in, "problems", dispatcher) as progress,
     ):
         sampled = tables.actor_map(
             tables.read(problems, Problem, settings.actors),

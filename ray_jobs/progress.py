@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.util import metrics
@@ -115,12 +115,24 @@ class Reporter:
             self._tally.add.remote(unsent)
 
 
+class Spending(Protocol):
+    """What is spent of a budget, by whoever keeps it."""
+
+    budget_usd: float | None
+
+    def spent_usd(self) -> float:
+        """Dollars."""
+
+
 class Progress:
     """The driver's end: a context manager that shows while its body runs. `total` may be None (unknown)."""
 
-    def __init__(self, stage: str, total: int | None, unit: str, budget_usd: float | None = None) -> None:
-        self._stage, self._total, self._unit, self._budget_usd = stage, total, unit, budget_usd
-        expected = {"done": total, "usd": budget_usd}
+    def __init__(self, stage: str, total: int | None, unit: str, spending: Spending | None = None) -> None:
+        """`spending` tells what is spent of a budget; without one the dollars are those of the answers reported."""
+        self._stage, self._total, self._unit = stage, total, unit
+        self._spending = spending if spending is not None and spending.budget_usd is not None else None
+        self._budget_usd = self._spending.budget_usd if self._spending else None
+        expected = {"done": total, "usd": self._budget_usd}
         self._tally: Any = _Tally.remote(  # type: ignore[attr-defined]
             stage, {figure: value for figure, value in expected.items() if value is not None}
         )
@@ -174,15 +186,15 @@ class Progress:
             task = bar.add_task(self._stage, total=self._total, figures="")
             while True:
                 stopping = self._stop.wait(REPORT_S)
-                figures = ray.get(self._tally.get.remote())
-                bar.update(task, completed=figures["done"], figures=self._text(figures))
+                figures = self._now()
+                bar.update(task, completed=float(figures["done"]), figures=self._text(figures))
                 if stopping:
                     return
 
     def _show_lines(self) -> None:
         while True:
             stopping = self._stop.wait(LOG_LINE_S)
-            figures = ray.get(self._tally.get.remote())
+            figures = self._now()
             print(self._line(figures, time.monotonic() - self._started), file=sys.stderr, flush=True)
             if stopping:
                 return
@@ -197,6 +209,10 @@ class Progress:
             parts = [f"[{self._stage}] {done:,.0f} of {self._total:,} {self._unit} ({done / self._total:.0%}{eta})"]
         parts += [f"{rate:.1f}/s", f"{timedelta(seconds=int(seconds))}", self._text(figures)]
         return "  ".join(part for part in parts if part)
+
+    def _now(self) -> Figures:
+        figures: Figures = ray.get(self._tally.get.remote())
+        return {**figures, "usd": self._spending.spent_usd()} if self._spending else figures
 
     def _text(self, figures: Figures) -> str:
         """The figures beside the rows, with the pace of requests and tokens, and the money beside its budget."""

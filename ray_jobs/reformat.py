@@ -49,7 +49,7 @@ def run(config: Config) -> Manifest:
     rows_in = count_rows(problems, Problem)
     with (
         dispatched(config, "reformat", config.rewriter, stage.folder) as dispatcher,
-        Progress("reformat", rows_in, "problems", config.rewriter.budget_usd) as progress,
+        Progress("reformat", rows_in, "problems", dispatcher) as progress,
     ):
         rewritings = tables.actor_map(
             tables.read(problems, Problem, settings.actors),

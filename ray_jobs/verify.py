@@ -68,7 +68,7 @@ class VerifyActor:
     async def _judged(self, asker: Asker, traces: list[Trace]) -> list[Verdict]:
         verdicts = await asker.each(
             traces,
-            lambda trace: trace.trace_id,
+            lambda trace: trace.problem_id,
             lambda trace, client, segment: judge(self._problems[trace.problem_id], trace, client, segment),
         )
         asker.report(done=0, judged=len(verdicts))
@@ -86,7 +86,7 @@ def run(config: Config) -> Manifest:
     known = {row.problem_id: row for row in read_rows(StageFolder(stage.root, "curate").table("problems"), Problem)}
     with (
         dispatched(config, "verify", settings.judge.endpoint if settings.judge else None, stage.folder) as dispatcher,
-        Progress("verify", rows_in, "traces") as progress,
+        Progress("verify", rows_in, "traces", dispatcher) as progress,
     ):
         problems = ray.put(known)
         graded = tables.actor_map(

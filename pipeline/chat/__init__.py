@@ -1,6 +1,6 @@
 """The one client for teacher, judge and student: requests in, durable replies and counts out.
 
-It speaks the OpenAI protocol over aiohttp, not through the `openai` package (benchmarks/client_throughput.py has both).
+It speaks the OpenAI protocol over aiohttp, not through the `openai` package (benchmarks/teacher_throughput.py has both).
 `requests` names what is asked, `client` asks, `wire` reads what comes back, `reach` says why nothing does, `traces` makes
 rows of replies.
 """

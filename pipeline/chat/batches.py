@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,16 @@ MARK = "longthought"
 LISTED = 100
 TRIES = 8
 
-Line = tuple[int, Mapping[str, str], bytes]
-"""Status, headers and body of one answer."""
+Line = tuple[int, bytes]
+"""Status and body of one answer."""
+
+
+class NotSubmittedError(EndpointError):
+    """The provider took no batch: it bills nothing."""
+
+
+class _GoneError(EndpointError):
+    """What we ask for is not there any more."""
 
 
 @dataclass
@@ -57,7 +65,7 @@ class Batches:
         self._session: aiohttp.ClientSession | None = None
         self._known: dict[str, _Submission] = {}
         self._by_request: dict[str, list[_Submission]] = {}
-        self._waiting: dict[str, tuple[Request, asyncio.Future[Line]]] = {}
+        self._waiting: dict[str, tuple[Request, asyncio.Future[Line | Failure]]] = {}
         self._changed_at = 0.0
         self._gathering: asyncio.Task[None] | None = None
         self._watching: dict[str, asyncio.Task[None]] = {}
@@ -74,15 +82,21 @@ class Batches:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ask(self, request: Request) -> Reply | Failure:
-        """What the line of a request says, once its batch is done."""
+        """What the line of a request says, once its batch is done. Raises NotSubmittedError where it is in none."""
         started = time.monotonic()
-        answer: asyncio.Future[Line] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Line | Failure] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = request, answer
         self._changed_at = time.monotonic()
         if self._gathering is None or self._gathering.done():
             self._gathering = asyncio.create_task(self._gather())
-        status, headers, body = await answer
-        return self._reader.read(request, status, headers, body, time.monotonic() - started)
+        try:
+            line = await answer
+        finally:
+            self._waiting.pop(request.request_id, None)
+        if isinstance(line, Failure):
+            return line
+        status, body = line
+        return self._reader.read(request, status, {}, body, time.monotonic() - started)
 
     async def _gather(self) -> None:
         """Wait until no more requests come, then submit those that are in no batch yet."""
@@ -98,7 +112,7 @@ class Batches:
                 if left:
                     await self._submit(left)
         except Exception as error:
-            self._fail(error)
+            self._fail(error, [request.request_id for request in self._unsubmitted()])
 
     def _unsubmitted(self) -> list[Request]:
         """Those that wait and are in no batch; the others are watched over."""
@@ -131,7 +145,10 @@ class Batches:
         form.add_field("purpose", "batch")
         data = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode("utf-8", "replace")
         form.add_field("file", data, filename=f"{submission.name}.jsonl", content_type="application/jsonl")
-        file = await self._call("POST", "files", data=form)
+        try:
+            file = await self._call("POST", "files", data=form)
+        except EndpointError as error:
+            raise NotSubmittedError(str(error)) from None
         batch = {
             "input_file_id": file["id"],
             "endpoint": f"/v1/{requests[0].path}",
@@ -190,16 +207,26 @@ class Batches:
                 batch = await self._call("GET", f"batches/{submission.batch_id}")
                 status = str(batch.get("status")).lower()
                 if status == "failed":  # nothing of it ran: the next run submits it anew
-                    await asyncio.to_thread((self._folder / f"{submission.name}.json").delete)
+                    await self._forget(submission)
                     errors = (batch.get("errors") or {}).get("data") or [{}]
-                    raise EndpointError(f"{self._url} refuses a batch: {errors[0].get('message', 'no reason given')}")
+                    why = self._reader.one_line(str(errors[0].get("message", "no reason given")))
+                    raise NotSubmittedError(f"{self._url} refuses a batch: {why}")
                 if status in DONE:
                     submission.lines = await self._lines(batch)
                 else:
                     await asyncio.sleep(self._settings.poll_s)
             self._hand_out(submission)
+        except _GoneError as error:  # providers keep results for some weeks
+            await self._forget(submission)
+            submission.taken.update(submission.requests)
+            gone = Failure("batch_gone", "retry", f"the results of a batch are gone: {error}", perhaps_billed=True)
+            for name in submission.requests:
+                self._answer(name, gone)
         except Exception as error:
-            self._fail(error, set(submission.requests))
+            self._fail(error, submission.requests)
+
+    async def _forget(self, submission: _Submission) -> None:
+        await asyncio.to_thread((self._folder / f"{submission.name}.json").delete)
 
     async def _lines(self, batch: dict[str, Any]) -> dict[str, Line]:
         lines: dict[str, Line] = {}
@@ -211,7 +238,7 @@ class Batches:
                 try:
                     line = json.loads(text)
                     response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
-                    lines[line["custom_id"]] = response["status_code"], {}, json.dumps(response["body"]).encode()
+                    lines[line["custom_id"]] = response["status_code"], json.dumps(response["body"]).encode()
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
         return lines
@@ -219,19 +246,22 @@ class Batches:
     def _hand_out(self, submission: _Submission) -> None:
         """Every line once; a request that is asked again after that goes into another batch."""
         assert submission.lines is not None
-        missing: Line = (500, {}, b'{"error": {"message": "not in the results of its batch"}}')
+        missing: Line = (500, b'{"error": {"message": "not in the results of its batch"}}')
         for name in submission.requests:
             if name in self._waiting and name not in submission.taken:
                 submission.taken.add(name)
-                _, answer = self._waiting.pop(name)
-                if not answer.done():
-                    answer.set_result(submission.lines.pop(name, missing))
+                self._answer(name, submission.lines.pop(name, missing))
 
-    def _fail(self, error: BaseException, names: set[str] | None = None) -> None:
-        for name in list(self._waiting) if names is None else names & self._waiting.keys():
-            _, answer = self._waiting.pop(name)
-            if not answer.done():
-                answer.set_exception(error)
+    def _answer(self, name: str, answer: Line | Failure) -> None:
+        _, waiting = self._waiting.pop(name, (None, None))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def _fail(self, error: BaseException, names: Collection[str]) -> None:
+        for name in names:
+            _, waiting = self._waiting.pop(name, (None, None))
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
 
     async def _call(self, method: str, path: str, *, as_json: bool = True, **options: Any) -> Any:
         """Ask the provider, again after a pause where that may help."""
@@ -245,9 +275,15 @@ class Batches:
                 if response.status == 200:
                     return json.loads(body) if as_json else body
                 said = self._reader.failure(response.status, body)
-                heard = method == "POST" and response.status != 429  # a batch may be there: the next run looks for it
-                if said.meaning != "retry" or attempt == TRIES - 1 or heard:
-                    raise EndpointError(explain_refusal(self._endpoint, response.status, said.error))
+                again = said.meaning == "retry" and attempt < TRIES - 1
+                # A batch may be there that a POST made: the next run looks for it.
+                if not again or (method == "POST" and response.status != 429):
+                    whole = said.meaning == "end_of_route"
+                    refused = said.error if whole else explain_refusal(self._endpoint, response.status, said.error)
+                    if method == "GET" and response.status == 404:
+                        raise _GoneError(refused)
+                    surely = method == "POST" and response.status < 500 and response.status != 408
+                    raise (NotSubmittedError if surely else EndpointError)(refused)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 if attempt == TRIES - 1 or method == "POST":  # a POST may have been heard
                     raise EndpointError(

@@ -114,7 +114,7 @@ class Budget:
         self._unsaid, self._unsaid_settled = {}, {}
 
     def replay(self, lines: Iterable[str]) -> None:
-        """Take over what earlier processes wrote, in any order. A line that is cut was never acted upon."""
+        """Take over what earlier processes wrote, in any order, some of it twice. A line that is cut was never acted upon."""
         costs: dict[str, Cost] = {}
         for line in lines:
             try:
@@ -123,7 +123,8 @@ class Budget:
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
             for ticket, (request_id, usd, tokens) in reserved:
-                self.reserve(ticket, request_id, Cost(usd, tokens))
+                if ticket not in self._open:
+                    self.reserve(ticket, request_id, Cost(usd, tokens))
             costs.update((ticket, Cost(usd, tokens)) for ticket, (usd, tokens) in settled)
         for ticket, cost in costs.items():
             self.settle(ticket, cost)

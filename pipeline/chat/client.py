@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from pipeline.chat.batches import Batches
+from pipeline.chat import dispatch
+from pipeline.chat.batches import Batches, NotSubmittedError
 from pipeline.chat.dispatch import Dispatcher, Dispatching, Permit, Report
 from pipeline.chat.gate import Gate
 from pipeline.chat.reach import authorization, is_loopback, key_of, unreachable
@@ -58,7 +59,7 @@ class ChatClient:
         self._keys = [key_of(way) for way in self._ways]
         self._readers = [Reader(way, key) for way, key in zip(self._ways, self._keys, strict=True)]
         self._headers = [{"Content-Type": "application/json", **authorization(key)} for key in self._keys]
-        self._buying: dict[tuple[Segment | None, str], asyncio.Future[None]] = {}
+        self._buying: dict[str, asyncio.Future[Reply | None]] = {}
         self._broken: UserError | None = None
         self._places = asyncio.Semaphore(endpoint.batch.max_requests if endpoint.batch else endpoint.max_in_flight)
         self._batches = None
@@ -101,13 +102,16 @@ class ChatClient:
             stored = segment.get(request.request_id) if segment else None
             if stored is not None:
                 return self._found(request, stored)
-            same = self._buying.get((segment, request.request_id)) if segment else None
-            if same is None:
+            same = self._buying.get(request.request_id) if segment else None
+            if segment is None or same is None:
                 break
-            await asyncio.wait([same])  # then it is stored, or is asked for again
-        if self._broken is not None:
-            raise self._broken
-        done = self._buying[segment, request.request_id] = asyncio.get_running_loop().create_future()
+            bought = await asyncio.shield(same)
+            if bought is not None:  # it is another's; where it came to nothing it is asked for again
+                await self._store(segment, bought)
+        done: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        if segment:
+            self._buying[request.request_id] = done
+        reply: Reply | None = None
         try:
             async with self._places:
                 outcome = await self._ask(request)
@@ -115,10 +119,12 @@ class ChatClient:
                 if segment:
                     await self._store(segment, outcome.reply)
                 self._count(outcome.reply)
+            reply = outcome.reply
             return outcome
         finally:
-            done.set_result(None)
-            self._buying.pop((segment, request.request_id), None)
+            done.set_result(reply)
+            if segment:
+                del self._buying[request.request_id]
 
     def _found(self, request: Request, stored: Reply) -> Outcome:
         self.counts["stored"] += 1
@@ -169,13 +175,18 @@ class ChatClient:
             for ticket in self._unsettled.pop(request.request_id, ()):
                 self._gate.report(Report(-1, ticket, "failed"))
         while True:
+            if self._broken is not None:
+                raise self._broken
             permit = await self._gate.permit(request.request_id, most)
             self.counts["requests"] += 1
             try:
                 answer, report = await (self._submit if self._batches else self._post)(request, permit)
             except BaseException as error:
-                unpaid = isinstance(error, UserError)
-                self._gate.report(Report(permit.number, permit.ticket, "failed" if unpaid else "unknown"))
+                if isinstance(error, NotSubmittedError):
+                    outcome: dispatch.Outcome = "failed"
+                else:  # a batch goes on: the next run asks for it, and settles
+                    outcome = "left" if self._batches else "unknown"
+                self._gate.report(Report(permit.number, permit.ticket, outcome))
                 raise
             self._gate.report(report)
             if isinstance(answer, Reply):
@@ -232,14 +243,15 @@ class ChatClient:
         signals = signals_in(headers)
         if isinstance(answer, Reply):
             return answer, said("answered", usage_of(answer), signals)
-        return answer, said(answer.outcome, None, signals, answer.retry_after_s, answer.error)
+        return answer, said(answer.outcome, None, signals, answer.retry_after_s, answer.error, answer.perhaps_billed)
 
     async def _submit(self, request: Request, permit: Permit) -> tuple[Reply | Failure, Report]:
         assert self._batches is not None
         answer = await self._batches.ask(request)
         if isinstance(answer, Reply):
             return answer, Report(permit.number, permit.ticket, "answered", usage_of(answer))
-        return answer, Report(permit.number, permit.ticket, answer.outcome, error=answer.error)
+        billed = answer.perhaps_billed
+        return answer, Report(permit.number, permit.ticket, answer.outcome, error=answer.error, perhaps_billed=billed)
 
     async def _stream(self, response: aiohttp.ClientResponse) -> Assembly:
         """Read a stream to its end. Where nothing but keep-alive lines comes for `timeout_s` it is given up."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from pipeline.chat.budget import Budget, Cost, Usage
-from pipeline.chat.limits import FIRST_WINDOW, Allowance, Charges, Limits, Mark, Signal, Window
+from pipeline.chat.limits import FIRST_WINDOW, Ceiling, Charges, Limits, Mark, Signal, Window
 from pipeline.config import Endpoint
 from pipeline.errors import BudgetError, DataError, EndpointError, UserError
 from pipeline.figures import count, dollars
@@ -33,12 +33,15 @@ SURELY_DOWN = 3
 LONGEST_PAUSE_S = 30.0
 BYTES_PER_TOKEN = 4
 """Of English and of code, to guess how much of a limit a prompt takes."""
+OWNER = "owner"
+"""The file beside the budget's journal that names the dispatcher that may spend it."""
 JOURNAL_FLUSH_S = 0.25
 """On object storage. A permit waits for it."""
 
-Outcome = Literal["answered", "limited", "failed", "unknown", "unreachable", "closed"]
+Outcome = Literal["answered", "limited", "failed", "unknown", "left", "unreachable", "closed"]
 """What came of a request: an answer; a refusal for its rate; an error that nobody bills; no answer, which may be billed
-all the same; no connection; a refusal that holds for every request by this key."""
+all the same; nothing yet, though its asker waits no longer; no connection; a refusal that holds for every request by this
+key."""
 
 BILLED_PERHAPS = frozenset(["unknown", "answered"])
 """Where no usage is told."""
@@ -74,6 +77,8 @@ class Report:
     signals: Mapping[str, Signal] = field(default_factory=dict)
     retry_after_s: float | None = None
     error: str = ""
+    perhaps_billed: bool = False
+    """An error after work was done, such as one inside of a response that says that all is well."""
 
 
 class Dispatching(Protocol):
@@ -141,6 +146,8 @@ class Dispatcher:
         self._clients: dict[str, _Client] = {}
         self._sent: dict[tuple[str, int], _Sent] = {}
         self._news = asyncio.Event()
+        self._inherits_until = 0.0
+        """Until then those who asked an earlier dispatcher may still tell what became of it."""
         self._started: asyncio.Task[None] | None = None
         self._worker: asyncio.Task[None] | None = None
         self.ended: UserError | None = None
@@ -153,8 +160,12 @@ class Dispatcher:
 
     async def _take_over(self) -> None:
         if self._folder is not None:
+            # Whoever held the budget before sees it before a permit of theirs counts, or their line is among those read.
+            await asyncio.to_thread((self._folder / OWNER).write, self._life.encode())
             self.budget.replay(await asyncio.to_thread(list, lines_of(self._folder)))
             self._journal = Journal(self._folder, self._life, JOURNAL_FLUSH_S)
+        if self.budget.open_requests():
+            self._inherits_until = time.monotonic() + SILENT_S
 
     async def stop(self) -> None:
         """Write down what was settled last."""
@@ -224,10 +235,15 @@ class Dispatcher:
                 self._bury_the_silent(time.monotonic())
 
     async def _write_down(self) -> None:
-        if self._journal is None:
+        if self._journal is None or self._folder is None:
             self.budget.forget()
         elif line := self.budget.line():
             await self._journal.append(line)
+            if (await asyncio.to_thread((self._folder / OWNER).read)).decode() != self._life:
+                raise DataError(
+                    f"another process took over the budget in {self._folder.uri!r}: does the same run go on "
+                    "elsewhere? It keeps what is stored: end one of the two"
+                )
 
     def _permits(self, now: float) -> tuple[list[tuple[str, Permit]], float]:
         """All that may go now, in the order in which they were asked for, and the seconds until the next one may."""
@@ -270,7 +286,8 @@ class Dispatcher:
         """Why no request will be sent any more, if so."""
         if all(route.closed is not None for route in self._routes):
             return EndpointError(self._routes[0].closed or "")
-        if self.budget.may_fit(worst) and (self._sent or self.budget.fits(worst)):
+        under_way = self._sent or time.monotonic() < self._inherits_until
+        if self.budget.fits(worst) or (under_way and self.budget.may_fit(worst)):
             return None
         spent, most = self.budget.spent, self._endpoint
         limit = f"budget_usd {dollars(most.budget_usd)}" if most.budget_usd is not None else ""
@@ -285,9 +302,9 @@ class Dispatcher:
     def _settle(self, client: str, report: Report, now: float) -> None:
         if report.used is not None:
             self.budget.settle(report.ticket, report.used.cost(self._endpoint.price))
-        elif report.outcome in BILLED_PERHAPS:
+        elif report.outcome in BILLED_PERHAPS or report.perhaps_billed:
             self.budget.settle_at_worst(report.ticket)
-        else:
+        elif report.outcome != "left":
             self.budget.settle(report.ticket, Cost())
         sent = self._sent.pop((client, report.number), None)
         if sent is None:  # its permit was given by a dispatcher that is no more
@@ -309,7 +326,7 @@ class Dispatcher:
             used = Charges(report.used.prompt, report.used.completion) if report.used else None
             route.limits.answered(sent.marks, sent.charges, used, report.signals, now)
         elif report.outcome == "limited":
-            route.limits.refused(sent.marks, report.signals, sent.at, report.retry_after_s, now)
+            route.limits.refused(sent.marks, sent.charges, report.signals, sent.at, report.retry_after_s, now)
         else:
             route.limits.failed()
 
@@ -333,6 +350,6 @@ def _limits_of(way: Endpoint, now: float) -> Limits:
         "input_tokens": settings.input_tokens_per_minute,
         "output_tokens": settings.output_tokens_per_minute,
     }
-    allowances = {kind: Allowance(limit, 60.0, now) for kind, limit in per_minute.items() if limit is not None}
+    ceilings = {kind: Ceiling(limit, 60.0, now) for kind, limit in per_minute.items() if limit is not None}
     first = settings.concurrent if way.batch else FIRST_WINDOW  # those of a batch are under way together
-    return Limits(Window(settings.concurrent, first), allowances)
+    return Limits(Window(settings.concurrent, first), ceilings)

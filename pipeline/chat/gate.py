@@ -38,7 +38,12 @@ class Gate:
         """A permit to send a request that uses no more than this. Raises what ends the run."""
         permitted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._ask(request_id, most, permitted)
-        permit = await permitted
+        try:
+            permit = await permitted
+        except asyncio.CancelledError:
+            if permitted.done() and not permitted.cancelled() and permitted.exception() is None:
+                self._give_back(permitted.result())
+            raise
         if permit.refused is not None:
             raise permit.refused
         self._under_way.add(permit.number)
@@ -51,6 +56,11 @@ class Gate:
         self._asks.append(ask)
         self._start("tell", self._tell)
         self._start("listen", self._listen)
+
+    def _give_back(self, permit: Permit) -> None:
+        """Nobody wants it any more."""
+        if permit.refused is None:
+            self.report(Report(permit.number, permit.ticket, "failed"))
 
     def report(self, report: Report) -> None:
         """Say what came of a request that was sent."""
@@ -102,8 +112,8 @@ class Gate:
                 ask, permitted = self._waiting.pop(permit.number, (None, None))
                 if ask is not None and permitted is not None and not permitted.done():
                     permitted.set_result(permit)
-                elif permit.refused is None:  # nobody wants it any more
-                    self.report(Report(permit.number, permit.ticket, "failed"))
+                else:
+                    self._give_back(permit)
             for number in [number for number, told in self._told.items() if told != giver]:
                 ask, permitted = self._waiting.pop(number)  # who was told of it is no more
                 del self._told[number]

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 
 FIRST_WINDOW = 256
 SHRINK = 0.7
-UNPUBLISHED_BURST_S = 5.0
-"""A limit that only the config names may be used for so long at once: its provider may count in a sliding window."""
+BURST_S = 5.0
+"""A limit that the config names may be used for so long at once: its provider may count in a sliding window."""
 KEPT_S = 2.0
 """What a limit gives in this time is left alone: what is left there is an estimate."""
 HASTE = 2.0
 """What has been saved up is used at no more than so many times the rate: where it is less than we think, that costs a few
 refusals and not a hundred."""
+FIRST_RATIO = 0.25
+"""Few answers are as long as they may be, and many providers count what comes."""
 LEARN_FROM = 0.01
 """Of a limit so much must have been sent between two responses that are compared."""
 LEARNT = 0.3
@@ -43,39 +45,29 @@ class Mark:
     at: float
 
 
-class Allowance:
-    """One limit of a key, such as tokens per minute: how much of it is left.
+class _Bucket:
+    """A limit: how much of it is left.
 
-    What a request takes of it at the provider is not known: some count the longest answer allowed, some the one that
-    came. So what we count is multiplied with a ratio that is learnt.
+    What a request takes of it in the end is not known when it goes out: some providers count the longest answer allowed,
+    some the one that came. So what we count is multiplied with a ratio that is learnt.
     """
 
-    def __init__(self, limit: float, period_s: float, now: float) -> None:
+    def __init__(self, limit: float, period_s: float, most: float, now: float) -> None:
         self._limit, self._rate = limit, limit / period_s
-        self._most = self._level = self._rate * UNPUBLISHED_BURST_S
-        self._at = now
-        self._sent, self._newest = 0.0, -1.0
-        self._ratio = 1.0
-        self._anchor: tuple[Mark, float] | None = None
-        self._free_at = now
-
-    @property
-    def published(self) -> bool:
-        """Whether the provider has told of this limit itself."""
-        return self._newest >= 0
-
-    @property
-    def tells_of_minutes(self) -> bool:
-        """Whether it is published, and for a minute or less: one for a day does not explain a refusal now."""
-        return self.published and self._limit <= 60.0 * self._rate
+        self._most = self._level = most
+        self._at = self._free_at = now
+        self._sent = 0.0
+        self._ratio, self._learnt = FIRST_RATIO, 0
 
     def _left(self, now: float) -> float:
         return min(self._most, self._level + self._rate * (now - self._at))
 
+    def _needed(self, charge: float) -> float:
+        return min(self._ratio * charge + KEPT_S * self._rate, self._most)
+
     def wait_s(self, charge: float, now: float) -> float:
         """Seconds until a request that takes so much may go; 0 for now. One larger than the limit waits until it is full."""
-        needed = min(self._ratio * charge + KEPT_S * self._rate, self._most)
-        return max(0.0, (needed - self._left(now)) / self._rate, self._free_at - now)
+        return max(0.0, (self._needed(charge) - self._left(now)) / self._rate, self._free_at - now)
 
     def take(self, charge: float, now: float) -> Mark:
         """A request goes out."""
@@ -85,12 +77,32 @@ class Allowance:
         self._free_at = max(self._free_at, now) + self._ratio * charge / (HASTE * self._rate)
         return Mark(self._sent, now)
 
+    def _learn(self, ratio: float, share: float) -> None:
+        """The first ones count alike, later ones so much."""
+        self._learnt += 1
+        self._ratio += max(share, 1 / self._learnt) * (ratio - self._ratio)
+
+
+class Ceiling(_Bucket):
+    """One limit that the config names. It counts what is used."""
+
+    def __init__(self, limit: float, period_s: float, now: float) -> None:
+        super().__init__(limit, period_s, limit / period_s * BURST_S, now)
+
     def settle(self, charge: float, used: float) -> None:
-        """What it took in the end, where only our own counting tells."""
-        if not self.published:
-            self._level += self._ratio * charge - used
-            if charge:
-                self._ratio += 0.05 * (used / charge - self._ratio)
+        """What it took in the end."""
+        self._level += self._ratio * charge - used
+        if charge:
+            self._learn(used / charge, 0.05)
+
+
+class Allowance(_Bucket):
+    """One limit that the provider publishes, and what it says is left of it."""
+
+    def __init__(self, signal: Signal, now: float) -> None:
+        super().__init__(signal.limit, signal.period_s, signal.limit, now)
+        self._newest = -1.0
+        self._anchor: tuple[Mark, float] | None = None
 
     def observe(self, signal: Signal, mark: Mark, now: float) -> None:
         """What a response says was left when its request, of this mark, was let in."""
@@ -99,11 +111,11 @@ class Allowance:
         self._newest = mark.sent
         self._limit = self._most = max(signal.limit, 1.0)
         self._rate = self._limit / signal.period_s
-        self._learn(mark, signal.remaining)
+        self._compare(mark, signal.remaining)
         since = self._rate * (now - mark.at) - self._ratio * (self._sent - mark.sent)
         self._level, self._at = min(self._most, signal.remaining + since), now
 
-    def _learn(self, mark: Mark, remaining: float) -> None:
+    def _compare(self, mark: Mark, remaining: float) -> None:
         if self._anchor is None:
             self._anchor = mark, remaining
             return
@@ -115,8 +127,12 @@ class Allowance:
         ratio = min(max(took / sent, 0.01), 4.0)
         if remaining >= FULL * self._limit:  # it may have been full all the time, and taken less
             ratio = min(ratio, self._ratio)
-        self._ratio += LEARNT * (ratio - self._ratio)
+        self._learn(ratio, LEARNT)
         self._anchor = mark, remaining
+
+    def explains(self, charge: float, now: float) -> bool:
+        """Whether a refusal of a request that takes so much is no surprise. A limit for a day explains none for now."""
+        return self._limit <= 60.0 * self._rate and self._left(now) < self._needed(charge)
 
     def refused(self, now: float) -> None:
         """The provider says that nothing is left."""
@@ -159,10 +175,11 @@ class Charges:
 
 @dataclass
 class Limits:
-    """All limits of one key. `allowances` by kind: those that the config names, then those that the provider does."""
+    """All limits of one key, by kind: the `ceilings` that the config names, and the allowances that the provider publishes."""
 
     window: Window
-    allowances: dict[str, Allowance] = field(default_factory=dict)
+    ceilings: dict[str, Ceiling] = field(default_factory=dict)
+    published: dict[str, Allowance] = field(default_factory=dict)
     in_flight: int = 0
     paused_until: float = 0.0
 
@@ -170,13 +187,15 @@ class Limits:
         """Seconds until this request may go; infinite where it waits for an answer, not for the time."""
         if self.in_flight >= int(self.window.size):
             return float("inf")
-        waits = (allowance.wait_s(charges.of(kind), now) for kind, allowance in self.allowances.items())
-        return max(self.paused_until - now, 0.0, *waits)
+        buckets = (*self.ceilings.items(), *self.published.items())
+        return max(self.paused_until - now, 0.0, *(bucket.wait_s(charges.of(kind), now) for kind, bucket in buckets))
 
     def take(self, charges: Charges, now: float) -> dict[str, Mark]:
-        """The request goes out."""
+        """The request goes out. Returns its marks in what is published."""
         self.in_flight += 1
-        return {kind: allowance.take(charges.of(kind), now) for kind, allowance in self.allowances.items()}
+        for kind, ceiling in self.ceilings.items():
+            ceiling.take(charges.of(kind), now)
+        return {kind: allowance.take(charges.of(kind), now) for kind, allowance in self.published.items()}
 
     def answered(
         self,
@@ -190,30 +209,31 @@ class Limits:
         self.window.answered(self.in_flight)
         self.in_flight -= 1
         self._observe(marks, signals, now)
-        for kind in marks:
-            if used is not None:
-                self.allowances[kind].settle(charges.of(kind), used.of(kind))
+        if used is not None:
+            for kind, ceiling in self.ceilings.items():
+                ceiling.settle(charges.of(kind), used.of(kind))
 
     def _observe(self, marks: Mapping[str, Mark], signals: Mapping[str, Signal], now: float) -> None:
         for kind, signal in signals.items():
-            allowance = self.allowances.setdefault(kind, Allowance(signal.limit, signal.period_s, now))
+            allowance = self.published.setdefault(kind, Allowance(signal, now))
             allowance.observe(signal, marks.get(kind, Mark(0.0, now)), now)
 
     def refused(
         self,
         marks: Mapping[str, Mark],
+        charges: Charges,
         signals: Mapping[str, Signal],
         sent_at: float,
         retry_after_s: float | None,
         now: float,
     ) -> None:
-        """It was one too many."""
+        """It was one too many: for what is published, or for what the provider bears at once and does not tell."""
         self.in_flight -= 1
         self._observe(marks, signals, now)
-        told = [allowance for allowance in self.allowances.values() if allowance.tells_of_minutes]
-        for allowance in told:
+        reasons = [each for kind, each in self.published.items() if each.explains(charges.of(kind), now)]
+        for allowance in reasons:
             allowance.refused(now)
-        if not told:
+        if not reasons:
             self.window.refused(sent_at, now)
         self.paused_until = max(self.paused_until, now + (retry_after_s or 0.0))
 

@@ -66,8 +66,10 @@ def unreachable(endpoint: Endpoint, error: object) -> EndpointError:
 async def preflight(endpoint: Endpoint) -> None:
     """Ask an endpoint for its models before any work: raises EndpointError for a wrong key or nobody there.
 
-    Where it has several routes one that answers is enough.
+    Where it has several routes each needs its key, and one that answers is enough.
     """
+    for way in endpoint.ways:
+        key_of(way)
     found = await asyncio.gather(*map(_answers, endpoint.ways), return_exceptions=True)
     errors = [error for error in found if isinstance(error, BaseException)]
     if len(errors) == len(found):

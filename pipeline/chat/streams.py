@@ -28,6 +28,8 @@ class Assembly:
         chunk = json.loads(data)
         self._rest.update({key: value for key, value in chunk.items() if key != "choices" and value is not None})
         for choice in chunk.get("choices") or []:
+            if choice.get("index"):
+                continue  # of several answers the first
             delta = choice.get("delta") or choice.get("message") or {}
             for key in TEXTS:
                 if delta.get(key):

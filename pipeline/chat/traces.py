@@ -23,16 +23,20 @@ class Outcome:
 
 
 def usage_of(reply: Reply) -> Usage | None:
-    """The tokens of a reply; None where its endpoint does not tell them."""
-    if not (reply.prompt_tokens or reply.completion_tokens):
+    """The tokens of a reply; None where its endpoint does not tell them, or only some."""
+    said_something = reply.text or reply.reasoning
+    if not reply.prompt_tokens or (said_something and not reply.completion_tokens):
         return None
+    return _told(reply)
+
+
+def _told(reply: Reply) -> Usage:
     return Usage(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens, reply.reasoning_tokens)
 
 
 def cost_usd(reply: Reply, price: Price) -> float:
-    """What a reply cost, in US dollars."""
-    usage = usage_of(reply)
-    return usage.cost(price).usd if usage else 0.0
+    """What a reply cost by the tokens that it tells, in US dollars."""
+    return _told(reply).cost(price).usd
 
 
 def status_of(reply: Reply) -> TraceStatus:

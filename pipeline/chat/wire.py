@@ -79,8 +79,8 @@ class Reader:
             if broken:  # OpenRouter's way to say that the provider behind it failed half-way
                 return replace(self._failure(_status_in(broken), broken), perhaps_billed=True)
             return _parse(request, values, choices[0], seconds)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            what = f"{type(error).__name__}: {self._one_line(str(error))}"
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            what = f"{type(error).__name__}: {self.one_line(str(error))}"
             return Failure("malformed", "retry", f"a malformed answer ({what})")
 
     def failure(self, status: int, body: bytes) -> Failure:
@@ -88,14 +88,14 @@ class Reader:
         return self._failure(status, _error_in(body))
 
     def _failure(self, status: int, error: object, retry_after_s: float | None = None) -> Failure:
-        message = self._one_line(_error_text(error))
+        message = self.one_line(_error_text(error))
         meaning = _meaning(status, message)
         text = f"HTTP {status}: {message}"
         if meaning == "end_of_route":
             text = explain_refusal(self._endpoint, status, message)
         return Failure(f"http_{status}", meaning, text, retry_after_s)
 
-    def _one_line(self, text: str) -> str:
+    def one_line(self, text: str) -> str:
         """What a server said, fit for a log and a table: without the key, which some servers repeat."""
         hidden = text.replace(self._key, "***") if self._key else text
         return encodable(" ".join(hidden.split())[:ERROR_CHARS])

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from aiohttp import web
 from servers import endpoint, running, teacher
 
 from pipeline import chat, prompts
+from pipeline.chat.dispatch import Dispatcher
 from pipeline.config import Batch, Endpoint, Price
 from pipeline.errors import EndpointError
 from pipeline.replay import Behaviour, Recordings, ReplayTeacher
@@ -149,3 +152,127 @@ async def test_a_batch_goes_on_until_it_is_done(status: str, tmp_path: Path) -> 
     async with running(app) as url:
         assert all(outcome.reply for outcome in await bought(in_batches(url), tmp_path))
     assert created == ["batch"]
+
+
+# --- what may have been paid ----------------------------------------------------------------------
+
+PRICED = Price(prompt=1.0, completion=10.0)
+PAID_ROWS = [{**row, "completion_tokens": 900} for row in ROWS]
+
+
+@asynccontextmanager
+async def unreliable(fault: Callable[[web.Request, web.StreamResponse | None], web.StreamResponse | None]):
+    """The replay teacher behind something that changes its responses: asked before (None) and after it answers."""
+    recordings = Recordings()
+    for row in PAID_ROWS:
+        recordings.add(row)
+    server = ReplayTeacher(recordings, Behaviour(batch_s=0.2))
+    app = server.app()
+
+    @web.middleware
+    async def between(request: web.Request, handler: Any) -> web.StreamResponse:
+        instead = fault(request, None)
+        if instead is not None:
+            return instead
+        response = await handler(request)
+        return fault(request, response) or response
+
+    app.middlewares.append(between)
+    async with running(app) as url:
+        yield server, url
+
+
+async def tried(settings: Endpoint, dispatcher: Dispatcher, folder: Path, numbers: range) -> list[Any]:
+    place = Place(str(folder))
+    async with Segment(place, "0", "f") as segment, chat.ChatClient(settings, dispatcher, place) as client:
+        asked = (client.buy(chat.chat_request(settings, prompts.student(f"What is {n}?"), 0), segment) for n in numbers)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_a_batch_whose_making_nobody_confirmed_is_still_to_be_paid(tmp_path: Path) -> None:
+    lost: list[int] = []
+
+    def fault(request: web.Request, response: web.StreamResponse | None) -> None:
+        if response is not None and (request.method, request.path) == ("POST", "/v1/batches") and not lost:
+            lost.append(1)
+            assert request.transport
+            request.transport.abort()
+
+    async with unreliable(fault) as (server, url):
+        settings = in_batches(url, price=PRICED, budget_usd=1.0)
+        first = Dispatcher(settings, Place(str(tmp_path / "budget")))
+        outcomes = await tried(settings, first, tmp_path / "responses", range(COUNT))
+        assert all(isinstance(outcome, EndpointError) for outcome in outcomes)
+        assert first.budget.reserved.usd >= COUNT * 0.01
+        await first.stop()
+        second = Dispatcher(settings, Place(str(tmp_path / "budget")))
+        outcomes = await tried(settings, second, tmp_path / "responses", range(COUNT))
+        assert all(outcome.reply for outcome in outcomes) and server._counts["answered_again"] == 0
+        assert second.budget.spent.usd == pytest.approx(COUNT * 0.009, rel=0.1)
+        assert len(submissions(tmp_path / "responses")) == 1
+        await second.stop()
+
+
+async def test_a_batch_that_goes_on_while_nobody_may_look_keeps_its_money(tmp_path: Path) -> None:
+    def fault(request: web.Request, response: web.StreamResponse | None) -> web.StreamResponse | None:
+        looked = request.method == "GET" and request.path.startswith("/v1/batches/")
+        return web.json_response({"error": {"message": "down"}}, status=401) if looked and response is None else None
+
+    async with unreliable(fault) as (_, url):
+        settings = in_batches(url, price=PRICED, budget_usd=1.0)
+        dispatcher = Dispatcher(settings)
+        outcomes = await tried(settings, dispatcher, tmp_path, range(COUNT))
+        assert all(isinstance(outcome, EndpointError) for outcome in outcomes)
+        assert dispatcher.budget.spent.usd >= COUNT * 0.01
+
+
+async def test_a_batch_that_is_not_taken_costs_nothing(tmp_path: Path) -> None:
+    def fault(request: web.Request, _: web.StreamResponse | None) -> web.StreamResponse | None:
+        making = (request.method, request.path) == ("POST", "/v1/batches")
+        error = {"error": {"message": f"no quota for {request.headers.get('Authorization')}"}}
+        return web.json_response(error, status=402) if making else None
+
+    async with unreliable(fault) as (_, url):
+        settings = in_batches(url, price=PRICED, budget_usd=1.0)
+        dispatcher = Dispatcher(settings)
+        outcomes = await tried(settings, dispatcher, tmp_path, range(COUNT))
+        assert all(isinstance(outcome, EndpointError) for outcome in outcomes) and dispatcher.budget.spent.usd < 1e-9
+
+
+async def test_a_batch_that_is_gone_from_the_provider_is_submitted_anew(tmp_path: Path) -> None:
+    gone = True
+
+    def fault(request: web.Request, response: web.StreamResponse | None) -> web.StreamResponse | None:
+        nonlocal gone
+        looked = request.method == "GET" and request.path.startswith("/v1/batches/")
+        if looked and response is None and gone:
+            gone = False
+            return web.json_response({"error": {"message": "no such batch"}}, status=404)
+        return None
+
+    async with unreliable(fault) as (_, url):
+        settings = in_batches(url, price=PRICED, budget_usd=2.0)
+        dispatcher = Dispatcher(settings)
+        outcomes = await tried(settings, dispatcher, tmp_path, range(5))
+    assert all(outcome.reply for outcome in outcomes)
+    assert sum(len(submission["requests"]) for submission in submissions(tmp_path)) == 5
+    assert dispatcher.budget.spent.usd > 5 * (0.01 + 0.009), "the one that is gone may have been billed"
+
+
+async def test_a_key_that_a_server_repeats_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "sk-planted-4f9a")
+
+    def refuses(request: web.Request, response: web.StreamResponse | None) -> web.StreamResponse | None:
+        said = {"error": {"message": f"not with {request.headers['Authorization']}"}}
+        return web.json_response(said, status=401) if response is None and request.method == "POST" else None
+
+    def fails(request: web.Request, response: web.StreamResponse | None) -> web.StreamResponse | None:
+        looked = request.method == "GET" and request.path.startswith("/v1/batches/")
+        error = {"message": f"key {request.headers['Authorization']} has no quota"}
+        return web.json_response({"status": "failed", "errors": {"data": [error]}}) if looked and response else None
+
+    for fault, batch in ((refuses, None), (refuses, QUICK), (fails, QUICK)):
+        async with unreliable(fault) as (_, url):
+            settings = endpoint(url, batch=batch, api_key_env="PLANTED")
+            outcomes = await tried(settings, Dispatcher(settings), tmp_path, range(3))
+        assert all("Bearer ***" in str(outcome) and "sk-planted" not in str(outcome) for outcome in outcomes)

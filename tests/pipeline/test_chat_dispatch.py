@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -67,13 +68,16 @@ async def test_no_more_goes_out_than_the_budget_may_have_to_pay() -> None:
         ("limited", None, 0.0),
         ("failed", None, 0.0),
         ("unreachable", None, 0.0),
+        ("limited, perhaps billed", None, 1.01),
+        ("closed, perhaps billed", None, 1.01),
     ],
 )
 async def test_what_came_of_a_request_says_what_it_cost(outcome: Any, used: Usage | None, cents: float) -> None:
     dispatcher = Dispatcher(endpoint("http://x", price=PRICE, budget_usd=1.0))
     await dispatcher.tell("a", asks(1), [])
     (permit,) = await permits(dispatcher, "a", 1)
-    await dispatcher.tell("a", [], [Report(1, permit.ticket, outcome, used)])
+    outcome, _, billed = outcome.partition(", ")
+    await dispatcher.tell("a", [], [Report(1, permit.ticket, outcome, used, perhaps_billed=bool(billed))])
     assert dispatcher.budget.spent.usd == pytest.approx(
         cents / 100
     ) and dispatcher.budget.reserved.usd == pytest.approx(0)
@@ -98,7 +102,10 @@ async def test_a_budget_in_tokens_holds_too() -> None:
     await dispatcher.stop()
 
 
-async def test_a_crash_forgets_nothing_that_may_have_been_billed(tmp_path: Path) -> None:
+async def test_a_crash_forgets_nothing_that_may_have_been_billed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.chat.dispatch.SILENT_S", 0.2)
     settings = endpoint("http://x", price=PRICE, budget_usd=0.05)
     first = Dispatcher(settings, Place(str(tmp_path)))
     await first.tell("a", asks(1, 2, 3, 4), [])
@@ -306,13 +313,50 @@ async def test_where_the_dispatcher_is_gone_nobody_waits() -> None:
 
 
 async def test_a_journal_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
     settings = endpoint("http://x", price=PRICE, budget_usd=1.0)
-    dispatcher = Dispatcher(settings, Place(str(tmp_path / "file" / "below")))
-    await dispatcher.tell("a", asks(1, 2), [])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot use"):
+        await Dispatcher(settings, Place(str(tmp_path / "file" / "below"))).tell("a", asks(1, 2), [])
+    dispatcher = Dispatcher(settings, Place(str(tmp_path / "budget")))
+    await dispatcher.tell("a", asks(1), [])
+    await permits(dispatcher, "a", 1)
+    shutil.rmtree(tmp_path / "budget")
+    await dispatcher.tell("a", asks(2, 3), [])
     async with asyncio.timeout(5):
         refused = [permit.refused for permit in await permits(dispatcher, "a", 2)]
-    assert all(isinstance(each, DataError) for each in refused) and "cannot store" in str(refused[0])
+    assert all(isinstance(each, DataError) for each in refused)
+
+
+async def test_who_takes_over_a_budget_has_it_alone(tmp_path: Path) -> None:
+    settings = endpoint("http://x", price=PRICE, budget_usd=0.05)
+    first, second = (Dispatcher(settings, Place(str(tmp_path))) for _ in range(2))
+    await first.tell("a", asks(1, 2), [])
+    assert [permit.refused for permit in await permits(first, "a", 2)] == [None, None]
+    await second.tell("b", asks(3, 4), [])
+    assert [permit.refused for permit in await permits(second, "b", 2)] == [None, None]
+    assert second.budget.spent.usd == pytest.approx(4 * 0.0101)
+    await first.tell("a", asks(5), [])
+    (refused,) = await permits(first, "a", 1)
+    assert isinstance(refused.refused, DataError) and "another process took over" in str(refused.refused)
+    await second.stop()
+
+
+async def test_a_new_dispatcher_waits_for_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.chat.dispatch.SILENT_S", 1.5)
+    settings = endpoint("http://x", price=PRICE, budget_usd=0.045)
+    first, second = (Dispatcher(settings, Place(str(tmp_path))) for _ in range(2))
+    await first.tell("a", asks(1, 2, 3, 4), [])
+    given = await permits(first, "a", 4)
+    await second.tell("a", asks(5), [])
+    assert await collected(second, "a") == []
+    await second.tell("a", [], [Report(each.number, each.ticket, "answered", Usage(100, 90)) for each in given[:1]])
+    (permit,) = await permits(second, "a", 1)
+    assert permit.refused is None
+    await second.tell("a", asks(6), [Report(5, permit.ticket, "answered", MOST)])
+    async with asyncio.timeout(10):
+        (refused,) = await permits(second, "a", 1)
+    assert isinstance(refused.refused, BudgetError), "nobody has told of the other three"
+    await second.stop()
 
 
 async def test_a_long_outage_is_no_overflow() -> None:
@@ -326,6 +370,18 @@ async def test_a_long_outage_is_no_overflow() -> None:
         )
     assert dispatcher._routes[0].failures == 1200
     await dispatcher.stop()
+
+
+def test_lines_that_are_found_twice_count_once() -> None:
+    budget = Budget(1.0, None)
+    budget.reserve("t1", "r1", Cost(0.1, 10))
+    budget.reserve("t2", "r2", Cost(0.1, 10))
+    first = budget.line() or ""
+    budget.settle("t1", Cost(0.02, 3))
+    second = budget.line() or ""
+    fresh = Budget(1.0, None)
+    fresh.replay([first, second, first, second])
+    assert fresh.spent.usd == pytest.approx(0.12) and list(fresh.open_requests()) == ["r2"]
 
 
 def test_lines_count_in_any_order() -> None:

@@ -1,6 +1,7 @@
 """The table of faults: what a provider may do, and what follows for the row and the run."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from servers import Handler, answers, ask, endpoint, says, scripted
 from test_chat_streams import WHOLE, streams
 
 from pipeline import chat, prompts
+from pipeline.chat.budget import Usage
 from pipeline.chat.traces import Outcome
+from pipeline.config import Price, RateLimits
 from pipeline.errors import DataError, EndpointError
 from pipeline.responses import Segment
 from pipeline.storage import Place
@@ -128,15 +131,82 @@ async def test_the_same_question_at_the_same_time_is_bought_once(tmp_path: Path)
 
 async def test_what_cannot_be_stored_is_not_bought_again_and_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    async with scripted(answers()) as (url, seen):
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.1)
+        return await answers()(request)
+
+    async with scripted(slowly) as (url, seen):
         settings = endpoint(url)
         place = Place(str(tmp_path / "file" / "below"))
+        settings = endpoint(url, max_in_flight=2)
         async with chat.ChatClient(settings) as client, Segment(place, "0", "f") as segment:
-            for number in range(5):
-                request = chat.chat_request(settings, prompts.student(str(number)), 0)
-                with pytest.raises(DataError, match="cannot store"):
-                    await client.buy(request, segment)
-    assert len(seen) == 1
+            requests = [chat.chat_request(settings, prompts.student(str(number)), 0) for number in range(50)]
+            outcomes = await asyncio.gather(*(client.buy(each, segment) for each in requests), return_exceptions=True)
+    assert all(isinstance(outcome, DataError) and "cannot store" in str(outcome) for outcome in outcomes)
+    assert len(seen) <= 4, "those that were under way"
+
+
+async def test_an_error_inside_of_a_200_may_have_been_billed() -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 900}
+    for code in (429, 503, 402, 500):
+        async with scripted(says(200, error={"code": code, "message": "half-way"}, usage=usage)) as (url, _):
+            settings = endpoint(url, price=Price(prompt=1, completion=10), budget_usd=1.0, max_attempts=1)
+            dispatcher = chat.Dispatcher(settings)
+            async with chat.ChatClient(settings, dispatcher) as client:
+                with suppress(EndpointError):
+                    await client.buy(chat.chat_request(settings, prompts.student("?"), 0), None)
+            assert dispatcher.budget.spent.usd > 0.01, code
+
+
+async def test_an_answer_that_does_not_tell_its_tokens_costs_what_it_may() -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "4" * 5000}}
+    async with scripted(says(choices=[choice], usage={"prompt_tokens": 50})) as (url, _):
+        settings = endpoint(url, price=Price(prompt=1, completion=10), budget_usd=1.0)
+        dispatcher = chat.Dispatcher(settings)
+        async with chat.ChatClient(settings, dispatcher) as client:
+            outcome = await client.buy(chat.chat_request(settings, prompts.student("?"), 0), None)
+    assert outcome.reply and dispatcher.budget.spent.usd > 0.01
+
+
+async def test_one_question_in_two_segments_is_bought_once(tmp_path: Path) -> None:
+    async with scripted(answers()) as (url, seen):
+        settings = endpoint(url)
+        request = chat.chat_request(settings, prompts.student("?"), 0)
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        async with (
+            chat.ChatClient(settings) as client,
+            Segment(Place(str(tmp_path / "one")), "0", "f") as one,
+            Segment(Place(str(tmp_path / "two")), "0", "f") as two,
+        ):
+            outcomes = await asyncio.gather(client.buy(request, one), client.buy(request, two))
+        assert outcomes[0].reply == outcomes[1].reply and len(seen) == 1
+        for name in ("one", "two"):
+            async with Segment(Place(str(tmp_path / name)), "0", "f") as again:
+                assert again.get(request.request_id) == outcomes[0].reply
+
+
+async def test_a_permit_that_comes_too_late_is_given_back() -> None:
+    gate = chat.Gate(chat.Dispatcher(endpoint("http://x", limits=RateLimits(concurrent=1))))
+    asked = asyncio.create_task(gate.permit("r1", Usage(1, 1)))
+    while not gate._waiting or not gate._waiting[0][1].done():
+        await asyncio.sleep(0)
+        if 0 not in gate._waiting and not asked.done():
+            break
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    async with asyncio.timeout(10):
+        assert (await gate.permit("r2", Usage(1, 1))).refused is None
+    await gate.close()
+
+
+@pytest.mark.parametrize("tokens", [1e999, -1e999, "many"])
+async def test_odd_counts_of_tokens_are_a_broken_answer(tokens: Any) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "4"}}
+    async with scripted(says(choices=[choice], usage={"prompt_tokens": tokens}), answers()) as (url, seen):
+        outcome = await ask(endpoint(url))
+    assert outcome.reply and len(seen) == 2
 
 
 @pytest.mark.parametrize("odd", ["data: null", 'data: {"choices": [null]}', 'data: {"choices": [{"delta": "x"}]}'])

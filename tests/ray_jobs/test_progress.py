@@ -11,12 +11,22 @@ from pipeline.errors import BudgetError, ConfigError
 from ray_jobs.progress import Progress
 
 
+class Spending:
+    """A budget of which 50 cents are spent."""
+
+    def __init__(self, budget_usd):
+        self.budget_usd = budget_usd
+
+    def spent_usd(self):
+        return 0.5
+
+
 def test_a_log_line_tells_pace_money_and_time_left(ray_cluster, monkeypatch, capsys):
     monkeypatch.setattr("ray_jobs.progress.LOG_LINE_S", 1.0)
-    with Progress("distill", 200, "problems", budget_usd=4.0) as progress:
-        progress.reporter.add(done=50, requests=80, tokens=4000, usd=0.5, http_429=3, loss="2.31")
+    with Progress("distill", 200, "problems", Spending(4.0)) as progress:
+        progress.reporter.add(done=50, requests=80, tokens=4000, usd=0.25, http_429=3, loss="2.31")
         time.sleep(2)
-    assert progress.figures() == {"done": 50, "requests": 80, "tokens": 4000, "usd": 0.5, "http_429": 3}
+    assert progress.figures() == {"done": 50, "requests": 80, "tokens": 4000, "usd": 0.25, "http_429": 3}
     line = capsys.readouterr().err.splitlines()[-1]
     assert re.fullmatch(
         r"\[distill\] 50 of 200 problems \(25%, eta 0:00:\d\d\)  [\d.]+/s  0:00:0\d  "
@@ -29,7 +39,7 @@ def test_prometheus_reads_the_same_figures(ray_cluster):
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     deadline = time.monotonic() + 60
-    with Progress("verify", 30, "traces", budget_usd=2.5) as progress:
+    with Progress("verify", 30, "traces", Spending(2.5)) as progress:
         progress.reporter.add(done=20, tokens=700, answer="text is no figure")
         progress.reporter.flush()
         wanted = {
