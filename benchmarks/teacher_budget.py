@@ -27,7 +27,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         record(folder / "traces.jsonl", PROBLEMS, longest=1000)
-        with teacher(folder / "traces.jsonl", "--latency", "0.2"):
+        with teacher(folder / "traces.jsonl", "--latency", "1.0"):
             for budget in (1.0, 2.0):
                 endpoint = {"price": PRICE, "budget_usd": budget, "max_in_flight": 256}
                 job = distill(prepared(folder, PROBLEMS, endpoint, {"actors": 2, "actor_cpus": 0.5, "max_samples": 1}))

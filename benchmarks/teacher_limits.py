@@ -35,7 +35,7 @@ def main() -> int:
             limits = ["--rpm", str(RPM), "--tpm", str(TPM), "--latency", str(given.latency)]
             with teacher(folder / "traces.jsonl", *limits, *options):
                 distilling = {"actors": 4, "actor_cpus": 0.25, "max_samples": 1}
-                job = distill(prepared(folder, PROBLEMS, {"max_attempts": 100}, distilling))
+                job = distill(prepared(folder, PROBLEMS, {}, distilling))
                 while not stats()["requests"]:
                     time.sleep(0.05)
                 time.sleep(60)

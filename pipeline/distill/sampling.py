@@ -19,14 +19,14 @@ from pipeline.responses import Segment
 async def sample(
     problem: Problem, config: Distill, client: ChatClient, segment: Segment, grader: Grader
 ) -> list[Trace]:
-    """Traces of a problem, until `stopping` wants no more."""
+    """Traces of a problem, until `stopping` wants no more. Answers after which none may be asked for are not graded."""
     messages = prompts.teacher(problem.problem, long_thought=config.long_thought_prompt)
 
-    async def ask(sample_index: int) -> tuple[Trace, bool]:
+    async def ask(sample_index: int, graded: bool) -> tuple[Trace, bool]:
         request = chat_request(client.endpoint, messages, sample_index)
         outcome = await client.buy(request, segment)
         trace = to_trace(outcome, request, problem.problem_id, sample_index, "distill", client.endpoint.price)
-        if trace.status != "ok":
+        if trace.status != "ok" or not graded:
             return trace, False
         grade = await grader.agrade(problem.answer, trace.response)
         return trace, grade.verdict == "correct"
@@ -34,7 +34,9 @@ async def sample(
     traces: list[Trace] = []
     tried = Tried()
     while count := wanted(tried, config):
-        for trace, right in await all_of(ask(len(traces) + index) for index in range(count)):
+        asked = len(traces) + count
+        graded = asked < config.max_samples
+        for trace, right in await all_of(ask(index, graded) for index in range(len(traces), asked)):
             traces.append(trace)
             tried.add(right=right, tokens=trace.prompt_tokens + trace.completion_tokens)
     return traces

@@ -73,11 +73,12 @@ def choose(qualities: Iterable[Quality], config: Verify) -> dict[str, tuple[Reje
     for group in by_problem.values():
         chosen: list[Quality] = []
         for each in sorted(group, key=lambda each: (*_PREFERENCES[config.prefer](each), each.trace_id)):
-            alike = max(chosen, key=lambda other: similarity(each, other), default=None)
             if len(chosen) == config.max_per_problem:
                 fates[each.trace_id] = "not_selected", "right, but enough others of this problem were chosen"
-            elif alike is not None and similarity(each, alike) > config.max_similarity:
-                fates[each.trace_id] = "too_similar", f"to {alike.trace_id}: {similarity(each, alike):.2f}"
+                continue
+            alike, other = max(((similarity(each, other), other.trace_id) for other in chosen), default=(0.0, ""))
+            if alike > config.max_similarity:
+                fates[each.trace_id] = "too_similar", f"to {other}: {alike:.2f}"
             else:
                 chosen.append(each)
     return fates

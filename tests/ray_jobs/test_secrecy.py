@@ -92,7 +92,7 @@ def test_a_planted_key_is_nowhere_to_be_found(sums: Path, start_teacher: Any, mo
             assert "DistillActor" in pages["logical/actors"]
             assert not [name for name, text in pages.items() if KEY in text]
             assert driver.wait(timeout=250) == 0, said.read_text()[-2000:]
-            # a key that is refused, by a server that repeats it
+            # a key that is refused (by a server that repeats it: tests/pipeline/test_chat_batches.py)
             wrong = [*settings, "teacher.api_key_env=WRONG_KEY", f"storage.root={sums / 'refused'}"]
             subprocess.run([*command, *small.arguments("curate", wrong)], check=True, **to)
             to["env"] = {**environment, "WRONG_KEY": KEY + "x"}
