@@ -207,7 +207,8 @@ class Dispatcher:
     async def collect(self, client: str, taken: Collection[int]) -> tuple[str, list[Permit]]:
         """Who was asked, and permits as they are given: none where none was within LISTEN_S. See `Dispatching`."""
         mine = self._client(client)
-        lost = [permit for permit in mine.permits[: mine.shown] if permit.number not in taken]
+        came = set(taken)
+        lost = [permit for permit in mine.permits[: mine.shown] if permit.number not in came]
         mine.permits[: mine.shown] = lost
         if not mine.permits:
             mine.news.clear()
