@@ -11,8 +11,8 @@ from pathlib import Path
 
 from distilling import distill, prepared, record, stats, teacher
 
-PROBLEMS = 4_000
-PRICE = {"prompt": 1.0, "completion": 1.5}
+PROBLEMS = 8_000
+PRICE = {"prompt": 0.5, "completion": 0.75}
 
 
 def spent() -> tuple[float, dict[str, int]]:
