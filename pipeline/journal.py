@@ -86,15 +86,14 @@ class Journal:
 
     def _keep_here(self, line: str) -> None:
         """On the node's disk, for the case that this process is killed before the line's object is written."""
-        path = _folder_here(self._folder) / f"{self._name}.{self._kept:06d}.jsonl"
         try:
             if self._file is None:
                 self._kept += 1
-                self._file = _opened(path)
+                self._file = _opened(_folder_here(self._folder) / f"{self._name}.{self._kept:06d}.jsonl")
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             self._file.write(f"{line}\n".encode())
         except OSError as error:
-            raise _full(str(path), error) from error
+            raise _full(str(_folder_here(self._folder)), error) from error
 
     def _next_part(self) -> Place:
         self._parts += 1

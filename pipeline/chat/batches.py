@@ -253,15 +253,18 @@ class Batches:
                 self._answer(name, submission.lines.pop(name, missing))
 
     def _answer(self, name: str, answer: Line | Failure) -> None:
-        _, waiting = self._waiting.pop(name, (None, None))
-        if waiting is not None and not waiting.done():
+        if waiting := self._awaited(name):
             waiting.set_result(answer)
 
     def _fail(self, error: BaseException, names: Collection[str]) -> None:
         for name in names:
-            _, waiting = self._waiting.pop(name, (None, None))
-            if waiting is not None and not waiting.done():
+            if waiting := self._awaited(name):
                 waiting.set_exception(error)
+
+    def _awaited(self, name: str) -> "asyncio.Future[Line | Failure] | None":
+        """Who waits for a request; nobody from now on."""
+        _, waiting = self._waiting.pop(name, (None, None))
+        return None if waiting is None or waiting.done() else waiting
 
     async def _call(self, method: str, path: str, *, as_json: bool = True, **options: Any) -> Any:
         """Ask the provider, again after a pause where that may help."""
@@ -278,12 +281,7 @@ class Batches:
                 again = said.meaning == "retry" and attempt < TRIES - 1
                 # A batch may be there that a POST made: the next run looks for it.
                 if not again or (method == "POST" and response.status != 429):
-                    whole = said.meaning == "end_of_route"
-                    refused = said.error if whole else explain_refusal(self._endpoint, response.status, said.error)
-                    if method == "GET" and response.status == 404:
-                        raise _GoneError(refused)
-                    surely = method == "POST" and response.status < 500 and response.status != 408
-                    raise (NotSubmittedError if surely else EndpointError)(refused)
+                    raise self._refusal(method, response.status, said)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 if attempt == TRIES - 1 or method == "POST":  # a POST may have been heard
                     raise EndpointError(
@@ -291,3 +289,10 @@ class Batches:
                     ) from None
             await asyncio.sleep(min(30.0, 0.5 * 2**attempt))
         raise AssertionError("not reached")
+
+    def _refusal(self, method: str, status: int, said: Failure) -> EndpointError:
+        explained = said.meaning == "end_of_route"
+        text = said.error if explained else explain_refusal(self._endpoint, status, said.error)
+        if method == "GET":
+            return _GoneError(text) if status == 404 else EndpointError(text)
+        return NotSubmittedError(text) if status < 500 and status != 408 else EndpointError(text)

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from pipeline.chat import dispatch
 from pipeline.chat.batches import Batches, NotSubmittedError
 from pipeline.chat.dispatch import Dispatcher, Dispatching, Permit, Report
 from pipeline.chat.gate import Gate
@@ -98,20 +97,22 @@ class ChatClient:
         Raises EndpointError where every request would fail (a wrong key, an unknown model, nobody there), BudgetError
         where it might cost more than is left.
         """
-        while True:
-            stored = segment.get(request.request_id) if segment else None
-            if stored is not None:
-                return self._found(request, stored)
-            same = self._buying.get(request.request_id) if segment else None
-            if segment is None or same is None:
-                break
-            bought = await asyncio.shield(same)
-            if bought is not None:  # it is another's; where it came to nothing it is asked for again
+        if segment is None:
+            return await self._bought(request, None)
+        while (stored := segment.get(request.request_id)) is None:
+            same = self._buying.get(request.request_id)
+            if same is None:
+                return await self._bought(request, segment)
+            bought = await asyncio.shield(same)  # where it comes to nothing it is asked for again
+            if bought is not None and segment.get(request.request_id) is None:
                 await self._store(segment, bought)
+        return self._found(request, stored)
+
+    async def _bought(self, request: Request, segment: Segment | None) -> Outcome:
+        reply: Reply | None = None
         done: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         if segment:
             self._buying[request.request_id] = done
-        reply: Reply | None = None
         try:
             async with self._places:
                 outcome = await self._ask(request)
@@ -182,11 +183,11 @@ class ChatClient:
             try:
                 answer, report = await (self._submit if self._batches else self._post)(request, permit)
             except BaseException as error:
-                if isinstance(error, NotSubmittedError):
-                    outcome: dispatch.Outcome = "failed"
-                else:  # a batch goes on: the next run asks for it, and settles
-                    outcome = "left" if self._batches else "unknown"
-                self._gate.report(Report(permit.number, permit.ticket, outcome))
+                unpaid = isinstance(error, NotSubmittedError)
+                # What was submitted goes on: the next run asks for it, and settles.
+                self._gate.report(
+                    Report(permit.number, permit.ticket, "failed" if unpaid else "left" if self._batches else "unknown")
+                )
                 raise
             self._gate.report(report)
             if isinstance(answer, Reply):
@@ -203,9 +204,8 @@ class ChatClient:
             if tries >= self.endpoint.max_attempts or late:
                 return Outcome(None, f"{answer.error}, {tries} times")
             self.counts["retries"] += 1
-            if (
-                report.outcome != "limited" or not answer.retry_after_s
-            ):  # else the dispatcher waits, or takes another route
+            waited_for = report.outcome == "limited" and answer.retry_after_s
+            if not waited_for:  # else the dispatcher waits, or takes another route
                 await asyncio.sleep(max(_pause(tries - 1), answer.retry_after_s or 0.0))
 
     async def _post(self, request: Request, permit: Permit) -> tuple[Reply | Failure, Report]:

@@ -164,8 +164,8 @@ class Dispatcher:
             await asyncio.to_thread((self._folder / OWNER).write, self._life.encode())
             self.budget.replay(await asyncio.to_thread(list, lines_of(self._folder)))
             self._journal = Journal(self._folder, self._life, JOURNAL_FLUSH_S)
-        if self.budget.open_requests():
-            self._inherits_until = time.monotonic() + SILENT_S
+            if self.budget.open_requests():
+                self._inherits_until = time.monotonic() + SILENT_S
 
     async def stop(self) -> None:
         """Write down what was settled last."""

@@ -5,9 +5,8 @@ In: requests that want to go, and what came of them. Out: permits. A thousand re
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Any
 
 from pipeline.chat.budget import Usage
 from pipeline.chat.dispatch import Ask, Dispatcher, Dispatching, Permit, Report
@@ -76,14 +75,14 @@ class Gate:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _start(self, name: str, work: Any) -> None:
+    def _start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks or self._tasks[name].done():
-            self._tasks[name] = asyncio.create_task(self._watched(work()))
+            self._tasks[name] = asyncio.create_task(self._watched(work))
 
-    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
         """Where the dispatcher cannot be asked, nobody waits for its permits."""
         try:
-            await work
+            await work()
         except Exception as error:
             waiting, self._waiting = self._waiting, {}
             self._told.clear()

@@ -47,14 +47,15 @@ TEMPLATE_TOKENS, TURN_TOKENS = 64, 16
 """What a chat template adds to a conversation and to each turn of it, at most."""
 
 
-ASKED = frozenset(["messages", "prompt"])
-
-
 def most_usage(request: Request) -> Usage:
     """The most tokens that a request can use. No token is shorter than a byte."""
     limit = int(request.body.get("max_completion_tokens") or request.body["max_tokens"])
     turns, prompt = request.body.get("messages"), request.body.get("prompt")
-    more = [value for name, value in request.body.items() if isinstance(value, (dict, list)) and name not in ASKED]
+    more = [
+        value
+        for name, value in request.body.items()
+        if isinstance(value, (dict, list)) and name not in ("messages", "prompt")
+    ]
     if turns is None:
         size = len(prompt) if isinstance(prompt, list) else len(str(prompt).encode("utf-8", "replace"))
     else:

@@ -127,6 +127,8 @@ async def test_the_same_question_at_the_same_time_is_bought_once(tmp_path: Path)
         async with chat.ChatClient(settings) as client, Segment(Place(str(tmp_path)), "0", "f") as segment:
             outcomes = await chat.all_of(client.buy(request, segment) for _ in range(5))
     assert len(seen) == 1 and [outcome.stored for outcome in outcomes] == [False, True, True, True, True]
+    (file,) = tmp_path.glob("*.jsonl")
+    assert len(file.read_text().splitlines()) == 1
 
 
 async def test_what_cannot_be_stored_is_not_bought_again_and_again(tmp_path: Path) -> None:
