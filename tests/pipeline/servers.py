@@ -1,5 +1,6 @@
 """Real servers on loopback: an aiohttp application in this process, or a program as a child."""
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -89,6 +90,13 @@ async def ask(settings: Endpoint, sample_index: int = 0, segment: Segment | None
     """Ask what 2 + 2 is."""
     async with chat.ChatClient(settings) as client:
         return await client.buy(chat.chat_request(settings, prompts.student("2 + 2?"), sample_index), segment)
+
+
+async def bought(settings: Endpoint, dispatcher: chat.Dispatcher, numbers: range) -> list[Any]:
+    """The outcomes of as many questions at once, or what they raise."""
+    async with chat.ChatClient(settings, dispatcher) as client:
+        asked = (client.buy(chat.chat_request(settings, prompts.student(f"{n}?"), 0), None) for n in numbers)
+        return await asyncio.gather(*asked, return_exceptions=True)
 
 
 def free_port() -> int:

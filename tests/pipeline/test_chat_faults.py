@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +10,9 @@ from servers import Handler, answers, ask, endpoint, says, scripted
 from test_chat_streams import WHOLE, streams
 
 from pipeline import chat, prompts
-from pipeline.chat.budget import Usage
 from pipeline.chat.traces import Outcome
-from pipeline.config import Price, RateLimits
-from pipeline.errors import DataError, EndpointError
-from pipeline.responses import Segment
-from pipeline.storage import Place
+from pipeline.config import Price
+from pipeline.errors import EndpointError
 
 AGAIN, ROW, RUN = "asked again", "the row is rejected", "the run stops"
 
@@ -120,35 +116,6 @@ async def test_an_answer_that_cannot_be_read_is_paid_for_a_few_times_only() -> N
     assert outcome.reply is None and "malformed" in (outcome.error or "") and len(seen) == 4
 
 
-async def test_the_same_question_at_the_same_time_is_bought_once(tmp_path: Path) -> None:
-    async with scripted(answers()) as (url, seen):
-        settings = endpoint(url)
-        request = chat.chat_request(settings, prompts.student("2 + 2?"), 0)
-        async with chat.ChatClient(settings) as client, Segment(Place(str(tmp_path)), "0", "f") as segment:
-            outcomes = await chat.all_of(client.buy(request, segment) for _ in range(5))
-    assert len(seen) == 1 and [outcome.stored for outcome in outcomes] == [False, True, True, True, True]
-    (file,) = tmp_path.glob("*.jsonl")
-    assert len(file.read_text().splitlines()) == 1
-
-
-async def test_what_cannot_be_stored_is_not_bought_again_and_again(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    async def slowly(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.1)
-        return await answers()(request)
-
-    async with scripted(slowly) as (url, seen):
-        settings = endpoint(url)
-        place = Place(str(tmp_path / "file" / "below"))
-        settings = endpoint(url, max_in_flight=2)
-        async with chat.ChatClient(settings) as client, Segment(place, "0", "f") as segment:
-            requests = [chat.chat_request(settings, prompts.student(str(number)), 0) for number in range(50)]
-            outcomes = await asyncio.gather(*(client.buy(each, segment) for each in requests), return_exceptions=True)
-    assert all(isinstance(outcome, DataError) and "cannot store" in str(outcome) for outcome in outcomes)
-    assert len(seen) <= 4, "those that were under way"
-
-
 async def test_an_error_inside_of_a_200_may_have_been_billed() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 900}
     for code in (429, 503, 402, 500):
@@ -169,38 +136,6 @@ async def test_an_answer_that_does_not_tell_its_tokens_costs_what_it_may() -> No
         async with chat.ChatClient(settings, dispatcher) as client:
             outcome = await client.buy(chat.chat_request(settings, prompts.student("?"), 0), None)
     assert outcome.reply and dispatcher.budget.spent.usd > 0.01
-
-
-async def test_one_question_in_two_segments_is_bought_once(tmp_path: Path) -> None:
-    async with scripted(answers()) as (url, seen):
-        settings = endpoint(url)
-        request = chat.chat_request(settings, prompts.student("?"), 0)
-        for name in ("one", "two"):
-            (tmp_path / name).mkdir()
-        async with (
-            chat.ChatClient(settings) as client,
-            Segment(Place(str(tmp_path / "one")), "0", "f") as one,
-            Segment(Place(str(tmp_path / "two")), "0", "f") as two,
-        ):
-            outcomes = await asyncio.gather(client.buy(request, one), client.buy(request, two))
-        assert outcomes[0].reply == outcomes[1].reply and len(seen) == 1
-        for name in ("one", "two"):
-            async with Segment(Place(str(tmp_path / name)), "0", "f") as again:
-                assert again.get(request.request_id) == outcomes[0].reply
-
-
-async def test_a_permit_that_comes_too_late_is_given_back() -> None:
-    gate = chat.Gate(chat.Dispatcher(endpoint("http://x", limits=RateLimits(concurrent=1))))
-    asked = asyncio.create_task(gate.permit("r1", Usage(1, 1)))
-    while not gate._waiting or not gate._waiting[0][1].done():
-        await asyncio.sleep(0)
-        if 0 not in gate._waiting and not asked.done():
-            break
-    asked.cancel()
-    await asyncio.gather(asked, return_exceptions=True)
-    async with asyncio.timeout(10):
-        assert (await gate.permit("r2", Usage(1, 1))).refused is None
-    await gate.close()
 
 
 @pytest.mark.parametrize("tokens", [1e999, -1e999, "many"])
