@@ -4,9 +4,10 @@
 
 The teacher runs in its own process: 100 ms latency, answers of 500 tokens; 256 requests in flight. Rates are by the
 teacher's clock, from the first request it gets to the last answer it gives; the start before that is reported apart. Ours
-stores every answer durably before it counts: as a client alone, and as `longthought distill` with two actors (one answer for each
-problem, so none is graded). Curator wants another environment: `--curator` is its Python. `ray.data.llm` asks one request at a time in each
-batch, so it gets as many workers as two cores bear, and fewer requests. Recorded in `benchmarks/results/teacher.md`.
+stores every answer durably before it counts: as a client alone, and as `longthought distill` with two actors (one answer
+for each problem, so none is graded). Curator wants another environment: `--curator` is its Python. `ray.data.llm` asks one
+request at a time in each batch, so it gets as many workers as two cores bear, and fewer requests. Recorded in
+`benchmarks/results/teacher.md`.
 """
 
 import argparse

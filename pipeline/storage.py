@@ -239,9 +239,9 @@ def count_rows(folder: Place, record: type) -> int:
     return int(_dataset(folder, record).count_rows())
 
 
-def iter_dicts(folder: Place) -> Iterator[dict[str, Any]]:
-    """The rows of any Parquet table, one at a time."""
-    for batch in _dataset(folder, None).to_batches(batch_size=256):
+def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of any Parquet table, one at a time; some of their columns, or all."""
+    for batch in _dataset(folder, None).to_batches(columns=None if columns is None else list(columns), batch_size=256):
         yield from batch.to_pylist()
 
 

@@ -9,7 +9,7 @@ from pipeline.grading import Grader
 from pipeline.records import Problem, Rejected, Trace, from_table, to_json, to_table
 from pipeline.responses import Segment
 from pipeline.stage import Manifest, StageFolder, StageRun
-from pipeline.storage import Place, count_rows, read_columns, read_rows
+from pipeline.storage import Place, count_rows, iter_dicts, read_rows
 from ray_jobs import cluster, tables
 from ray_jobs.asking import Asker, batch_rows, dispatched, requests_made
 from ray_jobs.dispatching import RemoteDispatcher
@@ -58,7 +58,7 @@ def run(config: Config) -> Manifest:
             batch_rows=batch_rows(config.teacher),
         )
         count = tables.write(sampled, traces, Trace)
-    answered, errors = unanswered(read_columns(traces, ["problem_id", "status", "error"]).to_pylist())
+    answered, errors = unanswered(iter_dicts(traces, ("problem_id", "status", "error")))
     stage.reject(
         Rejected(problem.problem_id, "distill", "request_failed", errors[problem.problem_id], to_json(problem))
         for problem in (read_rows(problems, Problem) if errors else [])

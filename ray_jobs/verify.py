@@ -12,18 +12,11 @@ from pipeline.errors import DataError
 from pipeline.grading import Grader
 from pipeline.records import Example, PassRate, Problem, Rejected, Trace, Verdict, from_table, to_table
 from pipeline.stage import Manifest, StageFolder, StageRun
-from pipeline.storage import Place, count_rows, read_columns, read_rows, write_rows
+from pipeline.storage import Place, count_rows, iter_dicts, read_rows, write_rows
+from pipeline.verify import pass_rates
 from pipeline.verify.judge import agreement, is_judged, judge
 from pipeline.verify.quality import Quality, quality
-from pipeline.verify.selection import (
-    PASS_RATE_COLUMNS,
-    choose,
-    example_of,
-    is_right,
-    pass_rates,
-    rejected_of,
-    verdict_of,
-)
+from pipeline.verify.selection import choose, example_of, is_right, rejected_of, verdict_of
 from ray_jobs import cluster, tables
 from ray_jobs.asking import Asker, dispatched, requests_made, usage
 from ray_jobs.dispatching import RemoteDispatcher
@@ -103,8 +96,8 @@ def run(config: Config) -> Manifest:
     for verdict in read_rows(verdicts, Verdict):
         outcome[verdict.trace_id].append(verdict)
     right = {trace_id for trace_id, verdicts_on in outcome.items() if is_right(verdicts_on)}
-    answers = read_columns(traces, PASS_RATE_COLUMNS).to_pylist()
-    made["pass_rates"] = write_rows(stage.folder.table("pass_rates"), PassRate, pass_rates(answers, right))
+    rates = pass_rates.pass_rates(iter_dicts(traces, pass_rates.COLUMNS), right)
+    made["pass_rates"] = write_rows(stage.folder.table("pass_rates"), PassRate, rates)
     fates = choose(_qualities(traces, right, settings.actors), settings)
     if None not in fates.values():
         raise DataError(

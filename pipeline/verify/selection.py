@@ -1,28 +1,15 @@
 """Which traces the student learns from.
 
-In: traces and their verdicts. Out: training examples for the chosen ones, for all others the reason why not, and each
-problem's pass rate.
+In: traces and their verdicts. Out: training examples for the chosen ones, and for all others the reason why not.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 from pipeline import prompts
 from pipeline.config import Verify
 from pipeline.grading import Grader
-from pipeline.records import (
-    Example,
-    Message,
-    PassRate,
-    Problem,
-    Rejected,
-    RejectReason,
-    Trace,
-    Verdict,
-    digest,
-    to_json,
-)
+from pipeline.records import Example, Message, Problem, Rejected, RejectReason, Trace, Verdict, digest, to_json
 from pipeline.verify.quality import Quality, similarity
 
 
@@ -42,21 +29,6 @@ def is_right(verdicts: Iterable[Verdict]) -> bool:
     by_grader = {verdict.grader: verdict.verdict for verdict in verdicts}
     symbolic = by_grader["symbolic"]
     return symbolic == "correct" or (symbolic == "unparsable" and by_grader.get("judge") == "correct")
-
-
-def pass_rates(traces: Iterable[Mapping[str, Any]], right: Collection[str]) -> list[PassRate]:
-    """The pass rate of each problem that has an answer. `traces` are columns of that table, `right` the ids of the right ones."""
-    samples, correct, tokens = Counter[str](), Counter[str](), Counter[str]()
-    for trace in traces:
-        if trace["status"] != "failed":
-            problem = trace["problem_id"]
-            samples[problem] += 1
-            correct[problem] += trace["trace_id"] in right
-            tokens[problem] += trace["prompt_tokens"] + trace["completion_tokens"]
-    return [PassRate(problem, samples[problem], correct[problem], tokens[problem]) for problem in sorted(samples)]
-
-
-PASS_RATE_COLUMNS = ("trace_id", "problem_id", "status", "prompt_tokens", "completion_tokens")
 
 
 def choose(qualities: Iterable[Quality], config: Verify) -> dict[str, tuple[RejectReason, str] | None]:
