@@ -51,7 +51,7 @@ def write_rows(texts: list[str], rows: int, folder: Path, *, files: int, seed: i
 def config_of(folder: Path, data: Path, root: Path) -> Path:
     """A config that curates the folder's rows."""
     model = {"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": None, "sampling": {"max_tokens": 10}}
-    sft = {"epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
+    sft = {"max_length": 128, "epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
     benchmarks = [{"name": name, "path": str(data / "benchmarks" / name)} for name in BENCHMARKS if name != "imobench"]
     tree = {
         "storage": {"root": str(root)},
@@ -62,7 +62,7 @@ def config_of(folder: Path, data: Path, root: Path) -> Path:
             "benchmarks": benchmarks,
             "actor_cpus": 0.5,
         },
-        "train": {"model": "m", "max_length": 128, "stage1": sft, "stage2": sft},
+        "train": {"model": "m", "stage1": sft, "stage2": sft},
         "serve": {"max_model_len": 512},
         "evaluate": {"benchmarks": benchmarks[:1], "budgets": [64]},
     }

@@ -70,14 +70,14 @@ def stats() -> dict[str, Any]:
 def prepared(folder: Path, problems: int, endpoint: dict[str, Any], distill: dict[str, Any]) -> Path:
     """The config of a run whose first stage is complete."""
     model = {**PROMPT, "sampling": {"max_tokens": 1000}, **endpoint}
-    sft = {"epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
+    sft = {"max_length": 128, "epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
     tree = {
         "storage": {"root": str(folder / "run")},
         "rewriter": model,
         "teacher": model,
         "curate": {"sources": [{"name": "sums", "path": "none.jsonl", "license": "MIT"}], "benchmarks": []},
         "distill": distill,
-        "train": {"model": "m", "max_length": 128, "stage1": sft, "stage2": sft},
+        "train": {"model": "m", "stage1": sft, "stage2": sft},
         "serve": {"max_model_len": 512},
         "evaluate": {"benchmarks": [{"name": "b", "path": "none.jsonl"}], "budgets": [64]},
     }

@@ -177,22 +177,27 @@ class Example:
 
 @dataclass(frozen=True)
 class PackedRow:
-    """Several examples in one sequence. All lists have the same length, at most the sequence length.
+    """Several examples in one sequence; attention stays inside each. `lengths` are theirs, in tokens.
 
-    `position_ids` restart at 0 with each example, which is what keeps attention inside it.
-    `labels` is the token to predict *from* each position (already shifted), or -100.
+    `labels` is the token to predict *from* each position of `input_ids` (already shifted), or -100.
     """
 
+    example_ids: list[str]
+    lengths: list[int]
     input_ids: list[int]
-    position_ids: list[int]
     labels: list[int]
     target_tokens: int
-    examples: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step of training. `loss` is the mean over the target tokens of the global batch."""
+    """One optimizer step of training. `loss` is the mean over the target tokens of the global batch.
+
+    `fill` is the share of the packed rows that examples fill; `mfu` the share of the devices' peak that the operations needed
+    make (None where the peak is not known); `memory` the most bytes that rank 0 held so far. The times are rank 0's;
+    `checkpoint_s` is the time for which the training waited for the checkpoint before this step, `upload_s` what the way to
+    storage took of those checkpoints that arrived there during this step: the training did not wait for it.
+    """
 
     stage: TrainStage
     step: int
@@ -202,6 +207,15 @@ class Step:
     tokens: int
     target_tokens: int
     seconds: float
+    fill: float
+    mfu: float | None
+    memory: int
+    data_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    checkpoint_s: float
+    upload_s: float
 
 
 @dataclass(frozen=True)

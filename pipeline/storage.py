@@ -234,6 +234,40 @@ def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
     return _dataset(folder, None).to_table(columns=list(columns))
 
 
+def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
+    """The records `start` to `stop` of a table, in the order of its files; no others are in memory."""
+    found: list[R] = []
+    first = 0
+    for file in folder.files(".parquet"):
+        with _parquet(file) as parquet:
+            end = first + parquet.metadata.num_rows
+            if first < stop and end > start:
+                found += records.from_table(
+                    record, _slice_of(parquet, record, max(start, first) - first, min(stop, end) - first)
+                )
+            first = end
+    return found
+
+
+def _slice_of(parquet: pq.ParquetFile, record: type, start: int, stop: int) -> pa.Table:
+    groups, before, first = [], 0, 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if first < stop and first + rows > start:
+            groups.append(group)
+        elif first + rows <= start:
+            before += rows
+        first += rows
+    return parquet.read_row_groups(groups, columns=_columns(record)).slice(start - before, stop - start)
+
+
+def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
+    """Write a Parquet file, whole or not at all, with so many rows in each of its row groups."""
+    data = io.BytesIO()
+    pq.write_table(table, data, row_group_size=row_group)
+    file.write(data.getvalue())
+
+
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
     return int(_dataset(folder, record).count_rows())

@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   longthought run --config configs/demo.yaml
   longthought run --config configs/demo.yaml --set storage.root=s3://bucket/run
   longthought distill --config configs/demo.yaml --set distill.max_samples=8
+  longthought plan --config configs/paper_72b.yaml
   longthought show runs/demo curate rejected --where reason=proof --n 3
   longthought card --config configs/demo.yaml --set teacher.terms=https://example.com/terms distill
   longthought grade pairs.jsonl --workers 4 > verdicts.jsonl
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "run", "every stage in order", _run, _config_options)
     for number, stage in enumerate(STAGES, 1):
         _add(commands, stage, f"stage {number}: {STAGE_HELP[stage]}", _stage(stage), _config_options)
+    _add(commands, "plan", "memory of each GPU and hours of training, before anything is started", _plan, _plan_options)
     _add(commands, "card", "write the dataset cards of a run's complete stages anew", _card, _card_options)
     _add(commands, "show", "rows of any table of a run, rejected ones too", _show, _show_options)
     _add(
@@ -133,6 +135,13 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; may be repeated"
     )
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    _config_options(parser)
+    parser.add_argument("--gpu", metavar="NAME", help="e.g. H100, H200, A100-80G (default: train.accelerator_type)")
+    parser.add_argument("--examples", type=_count, default=10_000, help="of each stage (default: %(default)s)")
+    parser.add_argument("--tokens", type=_count, default=9_000, help="of an example, on average (default: %(default)s)")
 
 
 def _card_options(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +244,13 @@ def _card(parsed: argparse.Namespace) -> None:
     from ray_jobs.card import write
 
     write(config, parsed.stage)
+
+
+def _plan(parsed: argparse.Namespace) -> None:
+    config = configuration.load(parsed.config, parsed.set)
+    from ray_jobs.plan import plan
+
+    plan(config, parsed.gpu, parsed.examples, parsed.tokens)
 
 
 def _show(parsed: argparse.Namespace) -> None:

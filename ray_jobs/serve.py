@@ -1,11 +1,13 @@
 """Runs stage 6 on Ray Serve: vLLM behind one OpenAI-compatible endpoint, each model asked once for the record."""
 
 import asyncio
+import json
 import logging
 import signal
 import socket
 import time
 from collections.abc import Iterable
+from urllib.request import Request
 
 import ray
 import yaml
@@ -20,13 +22,15 @@ from pipeline.errors import ConfigError, ResourceError
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.records import Generation
 from pipeline.serve import app_arguments, app_name, app_prefix, smoke_problem
-from pipeline.stage import Manifest, StageRun
-from pipeline.storage import write_rows
+from pipeline.stage import Manifest, StageRun, model_place
+from pipeline.storage import Place, write_rows
+from pipeline.train import marker
 from ray_jobs import cluster
 from ray_jobs.progress import Progress
 from ray_jobs.teacher import DIRECTLY
 
 POLL_S = 2.0
+JSON = {"Content-Type": "application/json"}
 
 _started: set[str] = set()
 """The applications that this process put up."""
@@ -97,6 +101,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
             f"cannot serve {', '.join(models)} ({what}): wait until the other run has ended, or take it down (serve shutdown)"
         ) from None
     _wait_until_ready(config, name, models)
+    _refuse_another_prompt(config, models)
 
 
 def stop() -> None:
@@ -169,6 +174,24 @@ def _refuse_a_taken_port(config: Config) -> None:
         if probe.connect_ex((config.serve.host, config.serve.port)) == 0:
             raise ConfigError(
                 f"serve.port {config.serve.port} is taken by another program: set serve.port to a free one"
+            )
+
+
+def _refuse_another_prompt(config: Config, models: tuple[str, ...]) -> None:
+    """A model that is asked in other tokens than it was trained on answers as one that was not trained."""
+    for model in models:
+        made = marker.read(Place(model_place(config, model), config.storage.endpoint))
+        if made is None:  # a base model that lies elsewhere: its tokenizer is the trained ones'
+            continue
+        messages = [{"role": "user", "content": marker.CHECK_PROMPT}]
+        body = {"model": model, "messages": messages, "max_tokens": 1, "return_token_ids": True}
+        request = Request(f"{url(config)}/chat/completions", json.dumps(body).encode(), JSON)
+        with DIRECTLY.open(request, timeout=60) as answer:
+            served = json.load(answer)["prompt_token_ids"]
+        if served != made.check_ids:
+            raise ConfigError(
+                f"{model} is served with the prompt {served}, and was trained with {made.check_ids}: let serve.engine set no "
+                "other tokenizer or chat_template"
             )
 
 

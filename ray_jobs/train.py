@@ -9,33 +9,46 @@ import contextlib
 import json
 import logging
 import os
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import ray
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, get_checkpoint, report
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointUploadMode,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    get_checkpoint,
+    get_preemption_info,
+    report,
+)
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import LoggingConfig
 
+from pipeline import storage
 from pipeline.config import Config, Optimization, Train
 from pipeline.errors import UserError
-from pipeline.records import PackedRow, Step, TrainStage, digest
-from pipeline.stage import Manifest, StageRun, model_place
-from pipeline.storage import Place, read_table, write_rows
+from pipeline.records import Step, TrainStage, digest
+from pipeline.stage import Manifest, StageFolder, StageRun, model_place
+from pipeline.storage import Place, write_rows
 from pipeline.train import marker
 from ray_jobs import cluster
+from ray_jobs.packing import pack
 from ray_jobs.progress import Progress, Reporter
 
+ON_THEIR_WAY = 2
+"""Checkpoints that may lie on a node's disk, waiting for storage or going there."""
 BASE_OF: dict[TrainStage, str] = {"stage1": "base", "stage2": "stage1"}
 """Which model each stage starts from."""
-
-KEPT_CHECKPOINTS = 2
-"""The last one, and the one before."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class StageJob:
     model: str
     rows: Place
     target: Place
+    board: Place
+    checkpoints: Place
     recipe: str
     steps_behind: int
     reporter: Reporter
@@ -58,22 +73,25 @@ def run(config: Config) -> Manifest:
     if run.complete:
         return run.complete
     settings = config.train
+    import_module("pipeline.train.trackers").check(settings.trackers)
     cluster.connect()
     cluster.require(
         config,
         "train",
-        count=settings.workers,
+        count=settings.min_workers or settings.workers,
         cpus=settings.worker_cpus,
         gpus=settings.worker_gpus,
         setting="train.workers, worker_cpus or worker_gpus",
     )
-    prepared = ray.get(_prepare.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
-    if isinstance(prepared, UserError):
-        raise prepared
+    mistake = ray.get(_base.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
+    if mistake is not None:
+        raise mistake
+    packed = pack(config, model_place(config, "base"), StageFolder(_absolute(run.root), "train"))
+    run.rejected.update(packed.reasons)
 
     folder = _absolute(run.folder.place)
     steps: list[Step] = []
-    with Progress("train", sum(prepared.steps.values()), "steps") as progress:
+    with Progress("train", sum(packed.steps.values()), "steps") as progress:
         for stage, recipe in _recipes(run).items():
             job = StageJob(
                 stage=stage,
@@ -81,18 +99,20 @@ def run(config: Config) -> Manifest:
                 model=model_place(config, BASE_OF[stage]),
                 rows=folder / f"packed_{stage}",
                 target=folder / "models" / stage,
+                board=folder / "tensorboard" / stage,
+                checkpoints=folder / "checkpoints" / f"{stage}-{recipe}",
                 recipe=recipe,
                 steps_behind=len(steps),
                 reporter=progress.reporter,
             )
-            steps += _steps_of(job, folder / "checkpoints")
+            steps += _steps_of(job)
 
     (folder / "checkpoints").delete()
-    run.reject(prepared.rejected)
+    tables = {f"packed_{stage}": count for stage, count in packed.rows.items()}
     return run.finish(
-        rows_in=prepared.examples,
-        rows_out=prepared.examples - len(prepared.rejected),
-        tables={**prepared.tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
+        rows_in=packed.examples,
+        rows_out=packed.examples - len(packed.reasons),
+        tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
         ray_actors=cluster.actors(),
     )
 
@@ -115,53 +135,52 @@ def _recipes(run: StageRun) -> dict[TrainStage, str]:
 
 
 @ray.remote
-def _prepare(settings: Train, root: Place) -> Any:
-    """`prepare`, in a task: a driver on a head node should not load models."""
-    from pipeline.train.prepare import prepare
+def _base(settings: Train, root: Place) -> UserError | None:
+    """Have the base model as a folder, in a task: a driver on a head node should not load models."""
+    from pipeline.train.prepare import base
 
     try:
-        return prepare(settings, root)
+        base(settings, StageFolder(root, "train").place / "models" / "base", root.endpoint)
     except UserError as error:
         return error
+    return None
 
 
-def _steps_of(job: StageJob, checkpoints: Place) -> list[Step]:
+def _steps_of(job: StageJob) -> list[Step]:
     """The steps of one stage, which is trained where its model is not there yet."""
     made = marker.read(job.target)
     if made is not None and made.recipe == job.recipe:
         job.reporter.put(done=job.steps_behind + len(made.steps))
     else:
-        _fit(job, checkpoints)
+        _fit(job)
         made = marker.read(job.target)
         assert made is not None
     # Only now, and of this stage only: until its export is whole, the checkpoint is all there is.
-    (checkpoints / _run_name(job)).delete()
+    job.checkpoints.delete()
     return made.steps
 
 
-def _run_name(job: StageJob) -> str:
-    """Ray Train goes on with a run of the same name: the hash makes a changed setting start anew."""
-    return f"{job.stage}-{job.recipe}"
-
-
-def _fit(job: StageJob, checkpoints: Place) -> None:
+def _fit(job: StageJob) -> None:
     from ray.train.torch import TorchTrainer
 
     settings = job.settings
-    name = _run_name(job)
-    _drop_broken(checkpoints / name)
+    _drop_broken(job.checkpoints)
+    parent = Place(job.checkpoints.uri.rpartition("/")[0], job.checkpoints.endpoint)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=settings.workers, use_gpu=settings.worker_gpus > 0, resources_per_worker=resources
+            num_workers=(settings.min_workers, settings.workers) if settings.min_workers else settings.workers,
+            use_gpu=settings.worker_gpus > 0,
+            accelerator_type=settings.accelerator_type,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name=name,
-            storage_path=checkpoints.path,
-            storage_filesystem=checkpoints.filesystem,
-            checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+            name=job.checkpoints.name,  # Ray Train goes on with a run of the same name: the hash in it makes a change start anew
+            storage_path=parent.path,
+            storage_filesystem=parent.filesystem,
+            checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
             failure_config=FailureConfig(max_failures=settings.max_failures),
             callbacks=[_TellFailures()],
             logging_config=LoggingConfig(log_level="ERROR"),  # its warnings come with tracebacks, on any busy machine
@@ -211,20 +230,17 @@ def _train(job: StageJob) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed takes a GPU that this worker was not given
     import torch
 
-    from pipeline.train import data, loop, model
+    from pipeline.train import engine, loop, model, model_card
+    from pipeline.train.schedule import PackedTable, Schedule
+    from pipeline.train.trackers import Trackers
 
     # Ray Train lets every library log at INFO, and DeepSpeed calls what torch is about to rename: no news here.
     logging.getLogger().setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     torch.set_num_threads(max(1, int(settings.worker_cpus)))
-    source = model.find(job.model, job.rows.endpoint)
     optimization: Optimization = getattr(settings, job.stage)
-    schedule = data.Schedule(
-        read_table(job.rows, PackedRow),
-        rows_per_step=optimization.rows_per_step,
-        epochs=optimization.epochs,
-        seed=settings.seed,
-    )
+    table = PackedTable(storage.fetch(job.rows, model.cache_folder().parent / "rows"))
+    schedule = Schedule(table, rows_per_step=optimization.rows_per_step, epochs=optimization.epochs, seed=settings.seed)
     first = torch.distributed.get_rank() == 0
     if first:
         workers, backend = torch.distributed.get_world_size(), torch.distributed.get_backend()
@@ -233,32 +249,58 @@ def _train(job: StageJob) -> None:
             f"{job.stage}: {workers} workers over {backend}, DeepSpeed {version}, ZeRO-{settings.zero_stage}",
             flush=True,
         )
+    source = model.find(job.model, job.rows.endpoint)
+    student = engine.load(source, settings)
     checkpoint = get_checkpoint()
-    with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
+    with (
+        checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder,
+        TemporaryDirectory(prefix="longthought-tensorboard-") as board,
+    ):
+        told = settings.model_dump(mode="json")
+        trackers = Trackers(Path(board), settings.trackers, job.checkpoints.name, told) if first else None
         trained = loop.train(
             job.stage,
             settings,
-            model.load_model(source, torch.bfloat16),
+            student,
             schedule,
             resume_from=Path(folder) if folder else None,
-            caller=_caller(job, schedule.steps if first else None),
+            caller=_caller(job, schedule.steps, trackers),
         )
+        if trackers is not None:
+            trackers.close()
+            storage.upload(Path(board), job.board)
     if first:
         made = marker.Made(job.recipe, trained.steps)
-        model.export(job.target, trained.model, model.load_tokenizer(source), made, trained.state_dict)
+        card = model_card.text(settings, job.stage, trained.steps)
+        model.export(job.target, trained.model, model.load_tokenizer(source), made, trained.state_dict, card)
 
 
-def _caller(job: StageJob, steps: int | None) -> Any:
-    """Hands checkpoints to Ray Train, and progress to the driver where `steps` (the stage's number) is given."""
+def _caller(job: StageJob, steps: int, trackers: Any) -> Any:
+    """Hands checkpoints to Ray Train, and where there are trackers (on the first rank) progress to the driver."""
     from pipeline.train.loop import Caller
 
+    arrived: list[float] = []
+    room = threading.Semaphore(ON_THEIR_WAY)
+
+    def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
+        started, target = time.monotonic(), job.checkpoints / name
+        try:
+            storage.upload(Path(checkpoint.path), target)
+        finally:
+            room.release()
+        arrived.append(time.monotonic() - started)
+        return Checkpoint(target.path, target.filesystem)
+
     class RayTrain(Caller):
+        _left_at = -1
+
         def started(self, done: int) -> None:
-            if steps:
+            if trackers:
                 job.reporter.put(done=job.steps_behind + done)
 
         def stepped(self, step: Step) -> None:
-            if steps:
+            if trackers:
+                trackers.step(step)
                 job.reporter.put(
                     done=job.steps_behind + step.step + 1,
                     stage=f"{step.stage} {step.step + 1}/{steps}",
@@ -266,11 +308,31 @@ def _caller(job: StageJob, steps: int | None) -> Any:
                     **{"tok/s": f"{step.tokens / step.seconds:,.0f}"},
                 )
 
+        def leaving(self) -> bool:
+            notice = get_preemption_info()
+            news = notice is not None and notice.deadline_ms != self._left_at
+            if notice is not None and news:
+                self._left_at = notice.deadline_ms
+            return news
+
         def save(self, done: int, write: Callable[[Path], None]) -> None:
-            # Every rank's files, in one folder of the run's storage; Ray Train notes it when all are there.
-            with TemporaryDirectory(prefix="longthought-checkpoint-") as folder:
-                write(Path(folder))
-                checkpoint = Checkpoint.from_directory(folder)
-                report({"step": done}, checkpoint=checkpoint, checkpoint_dir_name=f"step_{done:06d}")
+            # Every rank's files, in one folder of the run's storage; Ray Train notes it when all are there. The training
+            # goes on while they are brought there, unless storage is so slow that they would fill the disk.
+            room.acquire()
+            folder = mkdtemp(prefix="longthought-checkpoint-")
+            write(Path(folder))
+            report(
+                {"step": done},
+                checkpoint=Checkpoint.from_directory(folder),
+                checkpoint_dir_name=f"step_{done:06d}",
+                checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+                checkpoint_upload_fn=upload,
+            )
+            if trackers:
+                trackers.flush()
+                storage.upload(trackers.folder, job.board)
+
+        def uploaded(self) -> float:
+            return sum(arrived.pop() for _ in range(len(arrived)))
 
     return RayTrain()

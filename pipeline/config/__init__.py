@@ -1,7 +1,7 @@
 """All settings of a run.
 
 In: a YAML file. Out: `Config`, and for each stage its `fingerprint`: the settings that decide what the stage produces.
-`settings` is the tree, with `endpoints` and `sets` for what several stages name; `loading` reads it from a file,
+`settings` is the tree, with `training` for its largest part, `endpoints` and `sets` for what several stages name; `loading` reads it from a file,
 `fingerprint` says what counts.
 """
 
@@ -16,11 +16,10 @@ from pipeline.config.settings import (
     Distill,
     Evaluate,
     Judge,
-    Optimization,
     Reformat,
-    Train,
     Verify,
 )
+from pipeline.config.training import Lora, Optimization, Rope, Train
 
 __all__ = [
     "STAGES",
@@ -34,11 +33,13 @@ __all__ = [
     "Endpoint",
     "Evaluate",
     "Judge",
+    "Lora",
     "Optimization",
     "Price",
     "Range",
     "RateLimits",
     "Reformat",
+    "Rope",
     "Route",
     "Sampling",
     "Scalar",

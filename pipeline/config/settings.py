@@ -16,6 +16,7 @@ from pipeline.config.section import (
     Section,
 )
 from pipeline.config.sets import Benchmark, Source, known_benchmarks
+from pipeline.config.training import Train
 from pipeline.records import AnswerType, Convention
 
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
@@ -148,59 +149,6 @@ class Verify(Section):
     """Null: what the grader cannot read is not learnt from."""
     actors: RuntimePositive = 2
     actor_cpus: RuntimeCpus = 1
-
-
-class Optimization(Section):
-    """One stage of supervised fine-tuning."""
-
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the steps in which the learning rate rises; then it falls to a tenth along a cosine."""
-    rows_per_step: Positive
-    """Packed sequences in a global batch. Must be a multiple of the number of workers."""
-    max_examples: Positive | None = None
-    """Use only so many examples (the first ones in the order of their ids)."""
-
-
-class Train(Section):
-    """Stage 5: two stages of SFT, the second from the first one's weights."""
-
-    model: str
-    """A Hugging Face model folder (any URI), a hub name, or a `.gguf` file; `package://name/file` names
-    a file inside an installed Python package."""
-    max_length: Positive
-    """Tokens in a packed sequence."""
-    on_too_long: Literal["drop", "refuse"] = "drop"
-    """What happens to an example longer than `max_length`."""
-    stage1: Optimization
-    stage2: Optimization
-    seed: int = 0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    zero_stage: Annotated[Literal[1, 2, 3], RUNTIME] = 2
-    offload: Annotated[bool, RUNTIME] = False
-    """Keep optimizer state and master weights in CPU memory."""
-    activation_checkpointing: Annotated[bool, RUNTIME] = False
-    micro_rows: RuntimePositive = 1
-    """Packed sequences in one forward pass."""
-    workers: RuntimePositive = 1
-    worker_cpus: RuntimeCpus = 1
-    worker_gpus: Annotated[float, Field(ge=0), RUNTIME] = 0
-    checkpoint_every: RuntimePositive = 50
-    """Steps between checkpoints: the most a crash can cost."""
-    max_failures: Annotated[int, Field(ge=0), RUNTIME] = 3
-    """How many lost workers the run survives."""
-
-    @model_validator(mode="after")
-    def _rows_divide_among_workers(self) -> "Train":
-        for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
-            if stage.rows_per_step % (self.workers * self.micro_rows):
-                raise ValueError(
-                    f"{name}.rows_per_step is {stage.rows_per_step}, no multiple of workers x micro_rows = "
-                    f"{self.workers * self.micro_rows}: change one of them"
-                )
-        return self
 
 
 class Serve(Section):

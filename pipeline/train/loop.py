@@ -1,40 +1,42 @@
 """The training loop: one flat DeepSpeed loop for both stages, read top to bottom.
 
-In: a model folder, a schedule of packed rows, where to resume from. Out: a `Step` for every optimizer
-step, checkpoints, and at the end the trained weights. Starting the processes and storing what comes out
-are left to the caller (`ray_jobs.train`, or torchrun): it must have set up `torch.distributed`.
+In: a model, a schedule of packed rows, where to go on from. Out: a `Step` for every optimizer step, checkpoints, and at the
+end the trained weights. Starting the processes and storing what comes out are left to the caller (`ray_jobs.train`, or
+torchrun): it must have set up `torch.distributed`.
 
-The objective is the mean over the target tokens of the *global* batch. Each micro batch adds its sum of
-token losses divided by that batch's target tokens, so that packing, micro batches, accumulation and the
-number of workers change nothing but rounding.
+The objective is the mean over the target tokens of the *global* batch. Each pass adds its sum of token losses divided by
+that batch's target tokens, so that packing, passes, accumulation, and the number of workers change nothing but rounding.
 """
 
-import contextlib
-import io
-import json
-import logging
 import math
+import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import deepspeed
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch.nn.functional import cross_entropy
 
 from pipeline.config import Optimization, Train
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
+from pipeline.plan import shapes
 from pipeline.records import PackedRow, Step, TrainStage
-from pipeline.train.data import IGNORED, Schedule
-
-STATE_FILE = "longthought.json"
-"""In each checkpoint: the steps taken so far, and who took them."""
+from pipeline.train import checkpoints, lora
+from pipeline.train.attention import Bounds
+from pipeline.train.engine import full_weights, prepare, readers_of
+from pipeline.train.engine import step as step_of
+from pipeline.train.figures import Clock, peak_flops, peak_memory
+from pipeline.train.packing import IGNORED
+from pipeline.train.schedule import Schedule
 
 FINAL_LEARNING_RATE = 0.1
 """Share of the peak at the end of the cosine: the last examples still count."""
+SPIKE_WINDOW = 20
+"""Steps whose median a loss is compared with; before there are so many none is called a spike."""
 
 
 class Caller:
@@ -46,8 +48,16 @@ class Caller:
     def stepped(self, step: Step) -> None:
         """A step is done."""
 
+    def leaving(self) -> bool:
+        """Whether a checkpoint is wanted now, for a node is about to be taken away. All ranks say the same."""
+        return False
+
     def save(self, done: int, write: Callable[[Path], None]) -> None:
         """A checkpoint is due after so many steps: `write` puts this rank's files into a local folder."""
+
+    def uploaded(self) -> float:
+        """Seconds that checkpoints took on their way to storage, of those that arrived since this was last asked."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -67,19 +77,27 @@ def train(
     *,
     resume_from: Path | None = None,
     caller: Caller | None = None,
-    dtype: torch.dtype = torch.bfloat16,
 ) -> Trained:
     """Train a model for one stage, on every rank.
 
-    Raises ConfigError where the checkpoint to resume from was written by another number of workers, and where the
-    training diverges.
+    Raises ConfigError where the checkpoint to resume from cannot be used, and where the training diverges; DataError where a
+    checkpoint cannot be written.
     """
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    optimization: Optimization = getattr(settings, stage)
-    engine = _engine(settings, optimization, model, world_size, dtype)
-    steps = _resume(engine, settings, resume_from, world_size) if resume_from else []
     caller = caller or Caller()
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    readers = readers_of(settings)
+    reader, part = divmod(rank, settings.sequence_parallel)
+    optimization: Optimization = getattr(settings, stage)
+    passes = -(-schedule.rows_for_each(readers) // settings.micro_rows)
+    shape = shapes.of_config(model.config)
+    behind = checkpoints.find(resume_from, settings)
+    engine = prepare(settings, optimization, model, passes, universal=behind is not None and behind.universal)
+    if behind is not None:
+        checkpoints.load(engine, behind)
+    steps = behind.steps if behind is not None else []
     caller.started(len(steps))
+    saved = len(steps)
+    clock, peak = Clock(engine.device), peak_flops(engine.device)
 
     for step in range(len(steps), schedule.steps):
         started = time.monotonic()
@@ -89,54 +107,94 @@ def train(
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate
 
-        tokens, target_tokens = schedule.tokens(step)
-        rows = schedule.rows(step, rank, world_size)
+        batch = schedule.batch(step)
         loss_sum = torch.zeros((), device=engine.device)
+        with clock.phase("data"):
+            rows = schedule.rows(step, reader, readers)
         for first in range(0, len(rows), settings.micro_rows):
-            loss = _sum_of_losses(engine, rows[first : first + settings.micro_rows])
-            # DeepSpeed takes the mean over the ranks, hence the factor; and it must not divide by accumulation steps.
-            engine.backward(loss * (world_size / target_tokens), scale_wrt_gas=False)
-            engine.step()
+            with clock.phase("data"):
+                inputs = _inputs(
+                    rows[first : first + settings.micro_rows], part, settings.sequence_parallel, engine.device
+                )
+            with clock.phase("forward"):
+                loss = engine(**inputs)
+            with clock.phase("backward"):
+                # DeepSpeed takes the mean over the readers, hence the factor; and it must not divide by the passes.
+                engine.backward(loss * (readers / batch.targets), scale_wrt_gas=False)
+            with clock.phase("optimizer"):
+                grad_norm = step_of(engine)
             loss_sum += loss.detach()
 
         dist.all_reduce(loss_sum)
+        loss_mean = float(loss_sum) / batch.targets
+        seconds = time.monotonic() - started
+        phases = clock.read()
+        floating = shape.operations(batch.tokens, batch.squares, batch.targets)
         record = Step(
             stage=stage,
             step=step,
-            loss=float(loss_sum) / target_tokens,
-            grad_norm=float(engine.get_global_grad_norm() or 0.0),
+            loss=loss_mean,
+            grad_norm=grad_norm,
             learning_rate=learning_rate,
-            tokens=tokens,
-            target_tokens=target_tokens,
-            seconds=time.monotonic() - started,
+            tokens=batch.tokens,
+            target_tokens=batch.targets,
+            seconds=seconds,
+            fill=batch.tokens / (optimization.rows_per_step * optimization.max_length),
+            mfu=floating / seconds / (peak * world_size) if peak else None,
+            memory=peak_memory(engine.device),
+            data_s=phases.get("data", 0.0),
+            forward_s=phases.get("forward", 0.0),
+            backward_s=phases.get("backward", 0.0),
+            optimizer_s=phases.get("optimizer", 0.0),
+            checkpoint_s=phases.get("checkpoint", 0.0),
+            upload_s=caller.uploaded(),
         )
-        if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
-            raise ConfigError(
-                f"{stage} diverged: the loss is {record.loss} and the gradient norm {record.grad_norm} at step {step}: "
-                f"lower train.{stage}.learning_rate (now {optimization.learning_rate:g}) or train.max_grad_norm"
-            )
+        _guard(record, steps, settings, optimization, saved)
         steps.append(record)
         caller.stepped(record)
         done = len(steps)
-        if done % settings.checkpoint_every == 0 and done < schedule.steps:
-            caller.save(done, lambda folder: _write_checkpoint(engine, settings, steps, folder))
+        if done < schedule.steps and (done % settings.checkpoint_every == 0 or caller.leaving()):
+            with clock.phase("checkpoint"), _last_good(saved):
+                caller.save(done, lambda folder: checkpoints.write(engine, settings, steps, folder))
+            saved = done
 
-    return Trained(model, _full_weights(engine, settings.zero_stage), steps)
+    weights = full_weights(engine, settings.zero_stage)
+    return Trained(model, lora.merged(weights, settings.lora) if weights and settings.lora else weights, steps)
 
 
-def _sum_of_losses(engine: Any, rows: list[PackedRow]) -> torch.Tensor:
-    """The summed loss of the target tokens of some rows, as one sequence.
+def _inputs(rows: Sequence[PackedRow], part: int, parts: int, device: torch.device) -> dict[str, Any]:
+    """Rows as one sequence; of several parts this rank's. Positions restart with each example."""
+    lengths = [length for row in rows for length in row.lengths]
+    ids = np.concatenate([np.asarray(row.input_ids) for row in rows])
+    labels = np.concatenate([np.asarray(row.labels) for row in rows])
+    missing = -len(ids) % parts
+    if missing:  # all parts are of one length: the rest is an example from which nothing is learned
+        lengths.append(missing)
+        ids, labels = np.pad(ids, (0, missing)), np.pad(labels, (0, missing), constant_values=IGNORED)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    share = len(ids) // parts
+    mine = slice(part * share, (part + 1) * share)
+    targets = np.flatnonzero(labels[mine] != IGNORED)
+    return {
+        "input_ids": torch.from_numpy(ids[mine])[None].to(device, non_blocking=True),
+        "position_ids": torch.from_numpy(positions[mine])[None].to(device, non_blocking=True),
+        "targets": torch.from_numpy(targets).to(device, non_blocking=True),
+        "labels": torch.from_numpy(labels[mine][targets]).to(device, non_blocking=True),
+        "bounds": Bounds.of(lengths, device),
+    }
 
-    Position ids that restart keep attention inside each example, but only without a cache: with one,
-    transformers takes them for one long sequence. Logits exist at target positions only.
-    """
-    ids, positions, labels = (
-        torch.tensor([value for row in rows for value in getattr(row, name)], device=engine.device)
-        for name in ("input_ids", "position_ids", "labels")
-    )
-    targets = (labels != IGNORED).nonzero().squeeze(1)
-    output = engine(input_ids=ids[None], position_ids=positions[None], logits_to_keep=targets, use_cache=False)
-    return cross_entropy(output.logits[0].float(), labels[targets], reduction="sum")
+
+@contextmanager
+def _last_good(saved: int) -> Iterator[None]:
+    """Say with what the training can go on where a checkpoint cannot be written."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}: free some space and run again; {_checkpoint(saved)}") from error
+
+
+def _checkpoint(saved: int) -> str:
+    return f"the checkpoint after step {saved} is the last good one" if saved else "there is no checkpoint yet"
 
 
 def _learning_rate(optimization: Optimization, step: int, steps: int) -> float:
@@ -149,90 +207,14 @@ def _learning_rate(optimization: Optimization, step: int, steps: int) -> float:
     return optimization.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
 
 
-def _engine(settings: Train, optimization: Optimization, model: Any, world_size: int, dtype: torch.dtype) -> Any:
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if settings.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},  # norms and biases are not shrunk
-    ]
-    # Its shared-memory reduction would be compiled with the machine's C++ compiler on first use.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints memory figures at any log level
-        engine, *_ = deepspeed.initialize(
-            model=model,
-            model_parameters=[group for group in groups if group["params"]],
-            config=_deepspeed_config(settings, optimization, world_size, dtype),
-            dist_init_required=False,
-        )
-    return engine
-
-
-def _deepspeed_config(
-    settings: Train, optimization: Optimization, world_size: int, dtype: torch.dtype
-) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": settings.zero_stage}
-    if settings.offload:
-        zero["offload_optimizer"] = {"device": "cpu"}
-    return {
-        "train_batch_size": optimization.rows_per_step,
-        "train_micro_batch_size_per_gpu": settings.micro_rows,
-        "gradient_accumulation_steps": optimization.rows_per_step // (settings.micro_rows * world_size),
-        "zero_optimization": zero,
-        "bf16": {"enabled": dtype == torch.bfloat16},
-        # Sums of many bf16 gradients lose the small ones.
-        "data_types": {"grad_accum_dtype": "fp32"},
-        # torch's own Adam: DeepSpeed's would compile itself with nvcc on first use.
-        "optimizer": {"type": "AdamW", "params": {"lr": optimization.learning_rate, "torch_adam": True, "fused": True}},
-        # DeepSpeed clips at 1.0 where this is not set.
-        "gradient_clipping": settings.max_grad_norm,
-        "steps_per_print": None,
-    }
-
-
-# --- checkpoints and weights ----------------------------------------------------------------------
-
-
-def _write_checkpoint(engine: Any, settings: Train, steps: list[Step], folder: Path) -> None:
-    engine.save_checkpoint(str(folder), tag="deepspeed")
-    if dist.get_rank() == 0:
-        state = {"writers": _writers(settings, dist.get_world_size()), "steps": [asdict(step) for step in steps]}
-        (folder / STATE_FILE).write_text(json.dumps(state))
-
-
-def _resume(engine: Any, settings: Train, folder: Path, world_size: int) -> list[Step]:
-    """Load a checkpoint into the engine; returns the steps behind it."""
-    state = json.loads((folder / STATE_FILE).read_text())
-    writers = _writers(settings, world_size)
-    if state["writers"] != writers:
-        raise ConfigError(
-            f"the last checkpoint of this stage was written with {_text(state['writers'])}, now there is {_text(writers)}: "
-            f"set these back, or delete 5_train/checkpoints of the run to train the stage from its start"
-        )
-    engine.load_checkpoint(str(folder), tag="deepspeed")
-    return [Step(**step) for step in state["steps"]]
-
-
-def _writers(settings: Train, world_size: int) -> dict[str, Any]:
-    return {"train.workers": world_size, "train.zero_stage": settings.zero_stage, "train.offload": settings.offload}
-
-
-def _text(writers: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in writers.items())
-
-
-def _full_weights(engine: Any, zero_stage: int) -> dict[str, torch.Tensor] | None:
-    """The model's whole weights in CPU memory, on rank 0 only; the ranks must call this together."""
-    parameters = dict(engine.module.named_parameters())
-    weights: dict[str, torch.Tensor] = {}
-    for name, parameter in parameters.items():
-        # ZeRO-3 holds a part of each parameter on each rank: gather one at a time, so that a rank never holds all.
-        gathered = deepspeed.zero.GatheredParameters(parameter) if zero_stage == 3 else contextlib.nullcontext()
-        with gathered:
-            if dist.get_rank() == 0:
-                weights[name] = cast(torch.Tensor, parameter.data.detach().to("cpu", copy=True))
-    return weights or None
+def _guard(record: Step, steps: Sequence[Step], settings: Train, optimization: Optimization, saved: int) -> None:
+    """Refuse to go on where the training diverges."""
+    usual = statistics.median(step.loss for step in steps[-SPIKE_WINDOW:]) if len(steps) >= SPIKE_WINDOW else math.inf
+    if math.isfinite(record.loss) and math.isfinite(record.grad_norm) and record.loss <= settings.max_spike * usual:
+        return
+    why = f"the usual is {usual:.4g}" if math.isfinite(record.loss) and math.isfinite(usual) else "not a number"
+    raise ConfigError(
+        f"{record.stage} diverged: the loss is {record.loss:.4g} ({why}) and the gradient norm {record.grad_norm:.4g} at step "
+        f"{record.step + 1}; {_checkpoint(saved)}: lower train.{record.stage}.learning_rate (now {optimization.learning_rate:g}) or "
+        "train.max_grad_norm, or raise train.max_spike"
+    )

@@ -5,7 +5,7 @@ a model is there should not have to import torch.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pipeline.records import Step
 from pipeline.storage import Place
@@ -13,12 +13,20 @@ from pipeline.storage import Place
 MARKER = "longthought.json"
 
 
+CHECK_PROMPT = "What is 1+1?"
+"""A question whose token ids the marker tells, so that a server can be held to them."""
+
+
 @dataclass(frozen=True)
 class Made:
-    """How a model came to be: the `recipe` is a hash of all that decides it."""
+    """How a model came to be: the `recipe` is a hash of all that decides it.
+
+    `check_ids` are the token ids of `CHECK_PROMPT` as a prompt, as in training.
+    """
 
     recipe: str
     steps: list[Step]
+    check_ids: list[int] = field(default_factory=list)
 
 
 def read(folder: Place) -> Made | None:
@@ -27,7 +35,7 @@ def read(folder: Place) -> Made | None:
     if not marker.exists():
         return None
     values = json.loads(marker.read())
-    return Made(values["recipe"], [Step(**step) for step in values["steps"]])
+    return Made(values["recipe"], [Step(**step) for step in values["steps"]], values["check_ids"])
 
 
 def write(folder: Place, made: Made) -> None:

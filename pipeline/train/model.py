@@ -9,7 +9,7 @@ import importlib.util
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 from transformers.utils import logging as transformers_logging
 
 from pipeline import records, storage
-from pipeline.errors import DataError
+from pipeline.config import Rope
+from pipeline.errors import ConfigError, DataError
 from pipeline.storage import Place
-from pipeline.train import marker
+from pipeline.train import conversations, marker
 from pipeline.train.marker import Made
 
 MEND = "give train.model a Hugging Face model folder, a hub name, a .gguf file or package://name/file.gguf"
 
+SHARD_SIZE = "5GB"
+"""Of a file of an exported model's weights."""
 WEIGHTS = (".safetensors", ".bin")
 DESCRIPTION = (".json", ".jinja", ".txt", ".model")
 """The files of a model's tokenizer and shape."""
@@ -111,22 +114,38 @@ def load_tokenizer(source: Source) -> Any:
         return AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
 
 
-def load_config(source: Source) -> Any:
-    """The model's shape, without its weights."""
+def load_config(source: Source, rope: Rope | None = None) -> Any:
+    """The model's shape, without its weights; with more positions where `rope` says so."""
     with _Explained(source, "config"):
-        return AutoConfig.from_pretrained(source.location, gguf_file=source.gguf_file)
+        config = AutoConfig.from_pretrained(source.location, gguf_file=source.gguf_file)
+    if rope is not None:
+        text = config.get_text_config()
+        text.max_position_embeddings = rope.positions
+        text.rope_parameters = {"rope_type": "default", "rope_theta": rope.theta}
+    return config
 
 
-def load_model(source: Source, dtype: torch.dtype) -> Any:
+def load_model(source: Source, dtype: torch.dtype, rope: Rope | None = None) -> Any:
     """The model in memory, ready to be trained."""
     transformers_logging.disable_progress_bar()
     gguf = {"quantization_config": GgufConfig(gguf_file=source.gguf_file, dequantize=True)} if source.gguf_file else {}
+    config = load_config(source, rope)
     with _Explained(source, "model"):
         model = AutoModelForCausalLM.from_pretrained(
-            source.location, gguf_file=source.gguf_file, dtype=dtype, attn_implementation="sdpa", **gguf
+            source.location, config=config, gguf_file=source.gguf_file, dtype=dtype, attn_implementation="sdpa", **gguf
         )
     model.config.use_cache = False
     return model
+
+
+def check_positions(setting: str, length: int, config: Any, name: str) -> None:
+    """Refuse sequences longer than the model's positions. `setting` is the name of what asks for so many tokens."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise ConfigError(
+            f"{setting} is {length}, beyond the {positions} positions of {name!r}: set {setting} to at most {positions}, or "
+            f"train.rope to {{positions: {length}, theta: ...}} (300,000 for 32,768 positions of a Qwen2.5-Math)"
+        )
 
 
 class _Explained:
@@ -147,17 +166,25 @@ class _Explained:
 
 
 def export(
-    folder: Place, model: Any, tokenizer: Any, made: Made, state_dict: Mapping[str, torch.Tensor] | None = None
+    folder: Place,
+    model: Any,
+    tokenizer: Any,
+    made: Made,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+    card: str | None = None,
 ) -> None:
     """Write a folder that transformers and vLLM load: safetensors, tokenizer, template, generation config.
 
     `state_dict` replaces the model's own weights, where they are partitioned. The marker comes last.
+    `card` is the text of its README.md.
     """
     marker.remove(folder)
     folder.delete()
     model.config.use_cache = True
     with tempfile.TemporaryDirectory(prefix="longthought-export-") as temporary:
-        model.save_pretrained(temporary, state_dict=state_dict)
+        model.save_pretrained(temporary, state_dict=state_dict, max_shard_size=SHARD_SIZE)
         tokenizer.save_pretrained(temporary)
+        if card is not None:
+            (Path(temporary) / "README.md").write_text(card)
         storage.upload(Path(temporary), folder)
-    marker.write(folder, made)
+    marker.write(folder, replace(made, check_ids=conversations.check_ids(tokenizer)))

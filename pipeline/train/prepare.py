@@ -1,11 +1,11 @@
 """All that comes before the first step: the base model as a folder, its template checked, the examples packed.
 
-In: the examples of `reformat` and `verify`, the model the config names. Out: `models/base` where the model
-came as a GGUF file, the tables `packed_stage1` and `packed_stage2`, and what was left out and why.
-Refuses what could only fail later: too long sequences, unfit templates, empty training sets.
+In: the examples of `reformat` and `verify`, the model the config names. Out: `models/base` where the model came as a GGUF
+file, packed rows, and what was left out and why. Refuses what could only fail later: too long sequences, unfit templates,
+empty training sets. `shards` cuts a table of examples into parts that can be packed apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +14,13 @@ import torch
 from pipeline.config import Config, Optimization, Train
 from pipeline.errors import DataError
 from pipeline.records import Example, PackedRow, Rejected, RejectReason, TrainStage, digest, to_json
-from pipeline.stage import StageFolder
-from pipeline.storage import Place, read_rows, write_rows
-from pipeline.train import data, marker, model
+from pipeline.storage import Place, read_columns
+from pipeline.train import conversations, marker, model, packing
 
 EXAMPLES_OF: dict[TrainStage, str] = {"stage1": "reformat", "stage2": "verify"}
 """Which stage of the run made the examples of which stage of training."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What was packed: examples in all, those left out, rows of each table, optimizer steps of each stage."""
-
-    examples: int
-    rejected: list[Rejected]
-    tables: dict[str, int]
-    steps: dict[TrainStage, int]
+SHARD_ROWS = 2048
+"""Examples that are packed together: enough for full rows, few enough for memory."""
 
 
 def check(config: Config) -> None:
@@ -39,83 +30,77 @@ def check(config: Config) -> None:
     """
     settings, serve = config.train, config.serve
     source = model.find(settings.model, config.storage.endpoint, weights=False)
-    shape = _checked(source, settings)[1]
-    data.check_positions("serve.max_model_len", serve.max_model_len, shape, settings.model)
+    shape = checked(source, settings)[1]
+    model.check_positions("serve.max_model_len", serve.max_model_len, shape, settings.model)
 
 
-def _checked(source: model.Source, settings: Train) -> tuple[Any, Any]:
+def checked(source: model.Source, settings: Train) -> tuple[Any, Any]:
     """The tokenizer and the config of a model that can be trained."""
-    tokenizer, shape = model.load_tokenizer(source), model.load_config(source)
-    data.check_positions("train.max_length", settings.max_length, shape, settings.model)
-    data.check_template(tokenizer, shape.vocab_size, settings.model)
+    tokenizer, shape = model.load_tokenizer(source), model.load_config(source, settings.rope)
+    for name, stage in (("stage1", settings.stage1), ("stage2", settings.stage2)):
+        model.check_positions(f"train.{name}.max_length", stage.max_length, shape, settings.model)
+    conversations.check_template(tokenizer, shape.get_text_config().vocab_size, settings.model)
     return tokenizer, shape
 
 
-def prepare(settings: Train, root: Place) -> Prepared:
-    """Write the base model and the packed tables. Deterministic: a repetition writes the same."""
-    folder = StageFolder(root, "train").place
-    source = _base(settings, folder / "models" / "base", root.endpoint)
-    tokenizer, _ = _checked(source, settings)
-
-    count, rejected, tables, steps = 0, [], {}, {}
-    for stage, made_by in EXAMPLES_OF.items():
-        optimization: Optimization = getattr(settings, stage)
-        examples = read_rows(StageFolder(root, made_by).table("examples"), Example)
-        chosen, dropped = _choose(examples, optimization)
-        tokenized = [data.tokenize(example, tokenizer) for example in chosen]
-        fitting, too_long = _fit(chosen, tokenized, settings)
-        if not fitting:
-            raise DataError(
-                f"{stage} has nothing to train on: of {len(examples)} examples of {made_by}, {len(too_long)} are longer "
-                f"than train.max_length = {settings.max_length}: raise it, or see why {made_by} made so few"
-            )
-        rows = data.pack(fitting, settings.max_length)
-        tables[f"packed_{stage}"] = write_rows(folder / f"packed_{stage}", PackedRow, rows)
-        steps[stage] = data.steps_of(len(rows), rows_per_step=optimization.rows_per_step, epochs=optimization.epochs)
-        count += len(examples)
-        rejected += dropped + too_long
-    return Prepared(count, rejected, tables, steps)
-
-
-def _base(settings: Train, target: Place, endpoint: str | None) -> model.Source:
-    """The base model as a folder: a GGUF file is unpacked once, anything else is used in place."""
+def base(settings: Train, target: Place, endpoint: str | None) -> model.Source:
+    """The base model as a folder: a GGUF file is unpacked once, anything else is used in place. It is checked."""
     source = model.find(settings.model, endpoint)
-    if source.gguf_file is None:
-        return source
-    recipe = digest(settings.model)
-    made = marker.read(target)
-    if made is None or made.recipe != recipe:
-        unpacked = model.load_model(source, torch.bfloat16)
-        model.export(target, unpacked, model.load_tokenizer(source), marker.Made(recipe, []))
-    return model.find(target.uri, endpoint)
+    if source.gguf_file is not None:
+        recipe = digest(settings.model)
+        made = marker.read(target)
+        if made is None or made.recipe != recipe:
+            unpacked = model.load_model(source, torch.bfloat16)
+            model.export(target, unpacked, model.load_tokenizer(source), marker.Made(recipe, []))
+        source = model.find(target.uri, endpoint)
+    checked(source, settings)
+    return source
 
 
-def _choose(examples: Sequence[Example], optimization: Optimization) -> tuple[list[Example], list[Rejected]]:
-    """The first `max_examples` in the order of their ids, and the others."""
-    ordered = sorted(examples, key=lambda example: example.example_id)
-    limit = optimization.max_examples or len(ordered)
-    detail = f"beyond max_examples = {limit}"
-    return ordered[:limit], [_rejected(example, "not_selected", detail) for example in ordered[limit:]]
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `stop` of a table of examples."""
+
+    index: int
+    start: int
+    stop: int
 
 
-def _fit(
-    examples: Sequence[Example], tokenized: Sequence[data.Tokenized], settings: Train
-) -> tuple[list[data.Tokenized], list[Rejected]]:
-    """The examples that fit a sequence, and the others: never cut."""
-    fitting, too_long = [], []
-    for example, tokens in zip(examples, tokenized, strict=True):
-        length = len(tokens.ids)
-        if length <= settings.max_length:
+def shards(examples: Place, optimization: Optimization) -> tuple[list[Shard], frozenset[str] | None]:
+    """The parts of a table, and the ids of the examples that are used: the first ones in their order; None for all."""
+    ids = read_columns(examples, ["example_id"])["example_id"].to_pylist()
+    cuts = range(0, len(ids), SHARD_ROWS)
+    parts = [Shard(index, start, min(start + SHARD_ROWS, len(ids))) for index, start in enumerate(cuts)]
+    limit = optimization.max_examples
+    return parts, None if limit is None or limit >= len(ids) else frozenset(sorted(ids)[:limit])
+
+
+def pack_shard(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    settings: Train,
+    optimization: Optimization,
+    chosen: Collection[str] | None,
+) -> tuple[list[PackedRow], list[Rejected]]:
+    """The packed rows of some examples, and what is left out. Raises DataError where nothing may be."""
+    fitting: list[conversations.Tokenized] = []
+    rejected: list[Rejected] = []
+    for example in examples:
+        if chosen is not None and example.example_id not in chosen:
+            rejected.append(_rejected(example, "not_selected", f"beyond max_examples = {len(chosen)}"))
+            continue
+        tokens = conversations.tokenize(example, tokenizer)
+        length, most = len(tokens.ids), optimization.max_length
+        if length <= most:
             fitting.append(tokens)
         elif settings.on_too_long == "refuse":
             raise DataError(
-                f"example {example.example_id!r} of {example.stage} has {length} tokens, train.max_length is "
-                f"{settings.max_length}: raise it, or set train.on_too_long to drop"
+                f"example {example.example_id!r} of {example.stage} has {length} tokens, train.{example.stage}.max_length is "
+                f"{most}: raise it, or set train.on_too_long to drop"
             )
         else:
-            detail = f"{length} tokens, train.max_length is {settings.max_length}"
-            too_long.append(_rejected(example, "too_long", detail))
-    return fitting, too_long
+            rejected.append(_rejected(example, "too_long", f"{length} tokens, max_length is {most}"))
+    return packing.pack(fitting, optimization.max_length), rejected
 
 
 def _rejected(example: Example, reason: RejectReason, detail: str) -> Rejected:

@@ -68,13 +68,13 @@ def demo_tree() -> dict[str, Any]:
         "api_key_env": None,
         "sampling": {"max_tokens": 64},
     }
-    sft = {"epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
+    sft = {"max_length": 128, "epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
     tree = {
         "storage": {"root": "runs/test"},
         "rewriter": model,
         "teacher": model,
         "curate": {"sources": [{"name": "s", "path": "problems.jsonl", "license": "MIT"}]},
-        "train": {"model": "some/model", "max_length": 128, "stage1": sft, "stage2": sft},
+        "train": {"model": "some/model", "stage1": sft, "stage2": sft},
         "serve": {"max_model_len": 512},
         "evaluate": {"benchmarks": [{"name": "b", "path": "heldout.jsonl"}], "budgets": [32, 64]},
     }

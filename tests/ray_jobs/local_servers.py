@@ -1,9 +1,11 @@
 """A replay teacher in a process of its own, and free ports, for the jobs' tests."""
 
+import contextlib
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -16,6 +18,35 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class SlowLine:
+    """A TCP port on loopback that passes on what it is sent to another, so many bytes a second for all connections together."""
+
+    def __init__(self, port: int, bytes_per_s: float) -> None:
+        self._target, self._rate, self._lock = port, bytes_per_s, threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inner, outer = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._target))
+                for pair, slow in (((inner, outer), True), ((outer, inner), False)):
+                    threading.Thread(target=self._pass_on, args=(*pair, slow), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, slow: bool) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(1 << 14):
+                if slow:
+                    with self._lock:
+                        time.sleep(len(chunk) / self._rate)
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)
+
+    def end(self) -> None:
+        self._listener.close()
 
 
 class Teacher:

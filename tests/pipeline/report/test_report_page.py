@@ -83,7 +83,10 @@ def test_the_page_says_what_was_rejected_and_why(demo: Config) -> None:
 
 
 def test_long_training_is_thinned_and_keeps_its_means() -> None:
-    steps = [Step("stage1", i, float(i), 1.0, 1e-4, 10, 5, 0.5) for i in range(1, 2001)]
+    steps = [
+        Step("stage1", i, float(i), 1.0, 1e-4, 10, 5, 0.5, 1.0, None, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        for i in range(1, 2001)
+    ]
     (curve,) = curves.curves(reversed(steps))
     assert len(curve.steps) == curves.MAX_POINTS
     assert (curve.steps[0], curve.loss[0]) == (5, 3.0)

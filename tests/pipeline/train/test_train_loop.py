@@ -4,6 +4,8 @@ All variants run side by side in two groups of real processes (one worker, two w
 """
 
 import os
+import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -13,21 +15,38 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from pipeline.config import Optimization, Train
-from pipeline.errors import ConfigError
-from pipeline.records import PackedRow, to_table
-from pipeline.train import data, loop
+from pipeline.errors import ConfigError, DataError
+from pipeline.records import PackedRow
+from pipeline.storage import Place, write_rows
+from pipeline.train import conversations, engine, loop, model, packing
+from pipeline.train.objective import Student
+from pipeline.train.schedule import PackedTable, Schedule
 
 pytestmark = pytest.mark.train
 
-EPOCHS = 4
+EPOCHS = 7
+"""21 steps."""
+
+KEPT = ((1, "float32"), (2, "bfloat16"), (3, "float32"))
+"""ZeRO stages and types whose runs are broken off."""
 
 UNEVEN = {"rows": 11, "epochs": 3, "rows_per_step": 8}
 """Leaves one row for the last step, so that a second worker has none."""
 
 
+class MeanOfEachPass(Student):
+    """The common mistake: each pass counts alike, however many targets it has."""
+
+    def forward(self, *, labels, **inputs):
+        return super().forward(labels=labels, **inputs) * (TYPICAL_TARGETS / len(labels))
+
+
+TYPICAL_TARGETS = 100
+
+
 def rows_of(max_length: int) -> list[PackedRow]:
     tokenizer = tiny.tokenizer()
-    return data.pack([data.tokenize(example, tokenizer) for example in tiny.examples(30)], max_length)
+    return packing.pack([conversations.tokenize(example, tokenizer) for example in tiny.examples(30)], max_length)
 
 
 class Keeper(loop.Caller):
@@ -40,78 +59,130 @@ class Keeper(loop.Caller):
         write(self.folder / str(done))
 
 
+class FullDisk(Keeper):
+    """From the second checkpoint on the second rank may write no file of more than a few bytes."""
+
+    def save(self, done, write):
+        if done > 5 and dist.get_rank() == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        try:
+            super().save(done, write)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def train(
+    folder,
     *,
     max_length=200,
     rows=None,
     rows_per_step=4,
     epochs=EPOCHS,
-    dtype=torch.float32,
+    dtype="float32",
     resume_from=None,
     keep=None,
+    keeper=Keeper,
     learning_rate=3e-3,
+    adapters=None,
+    weights="tied",
     **options,
 ):
     """Losses of all steps and the flattened weights at the end (on rank 0)."""
-    world_size = dist.get_world_size()
-    optimization = Optimization(epochs=epochs, learning_rate=learning_rate, warmup=0.1, rows_per_step=rows_per_step)
+    table = folder / f"rows-{dist.get_world_size()}-{max_length}-{rows}"
+    if dist.get_rank() == 0 and not table.exists():
+        write_rows(Place(str(table)), PackedRow, rows_of(max_length)[:rows])
+    dist.barrier()
+    optimization = Optimization(
+        max_length=max_length, epochs=epochs, learning_rate=learning_rate, warmup=0.1, rows_per_step=rows_per_step
+    )
     settings = Train(
-        model="tiny", max_length=max_length, stage1=optimization, stage2=optimization, workers=world_size, **options
-    )
-    table = to_table(PackedRow, rows_of(max_length)[:rows])
-    plan = data.Schedule(table, rows_per_step=rows_per_step, epochs=epochs, seed=0)
-    caller = Keeper(keep) if keep else None
+        model="tiny", stage1=optimization, stage2=optimization, workers=dist.get_world_size(), dtype=dtype,
+        lora=adapters, **options,
+    )  # fmt: skip
+    plan = Schedule(PackedTable(table), rows_per_step=rows_per_step, epochs=epochs, seed=0)
+    torch.manual_seed(0)
+    student = engine.load(model.find(str(folder / weights)), settings)
     trained = loop.train(
-        "stage1", settings, tiny.model().to(dtype), plan, resume_from=resume_from, caller=caller, dtype=dtype
+        "stage1", settings, student, plan, resume_from=resume_from, caller=keeper(keep) if keep else None
     )
-    weights = trained.state_dict and torch.cat([value.flatten().float() for value in trained.state_dict.values()])
+    final = trained.state_dict
     return {
         "losses": [step.loss for step in trained.steps],
         "norms": [s.grad_norm for s in trained.steps],
-        "weights": weights,
+        "names": final and list(final),
+        "weights": final and torch.cat([value.flatten().float() for value in final.values()]),
+        "steps": trained.steps,
     }
 
 
 def variants(world_size: int, folder: Path):
     """Name and result of each variant; one after the other, in the processes at hand."""
     if world_size == 1:
-        yield "zero1", train(zero_stage=1)
-        yield "zero2", train(zero_stage=2)
-        yield "all rows in one pass", train(zero_stage=2, micro_rows=4)
-        yield "checkpointed activations", train(zero_stage=2, activation_checkpointing=True)
+        for stage in (0, 1, 2):
+            yield f"zero{stage}", train(folder, zero_stage=stage)
+        yield "all rows in one pass", train(folder, zero_stage=2, micro_rows=4)
+        yield "checkpointed activations", train(folder, zero_stage=2, activation_checkpointing=True)
+        yield "offloaded", train(folder, zero_stage=2, offload="cpu")
         whole = {"epochs": 6, "zero_stage": 2}
-        yield "packed", train(rows_per_step=len(rows_of(200)), **whole)
-        yield "one example a row", train(max_length=100, rows_per_step=len(rows_of(100)), **whole)
+        yield "packed", train(folder, rows_per_step=len(rows_of(200)), **whole)
+        yield "one example a row", train(folder, max_length=100, rows_per_step=len(rows_of(100)), **whole)
+        yield "additions", train(folder, zero_stage=2, adapters={"rank": 8, "alpha": 32}, learning_rate=5e-3)
+        with pytest.MonkeyPatch.context() as planted:
+            planted.setattr("pipeline.train.engine.Student", MeanOfEachPass)
+            for rows in (1, 4):
+                yield f"planted, {rows} rows in a pass", train(folder, micro_rows=rows)
     else:
-        for stage in (1, 2, 3):
-            yield f"zero{stage}", train(zero_stage=stage)
-        yield "uneven", train(zero_stage=3, **UNEVEN)
-    for stage in (1, 3):
+        for stage in (0, 1, 2, 3):
+            yield f"zero{stage}", train(folder, zero_stage=stage)
+        yield "uneven", train(folder, zero_stage=3, **UNEVEN)
+        yield "head of its own", train(folder, zero_stage=3, weights="untied")
+        yield "additions", train(folder, zero_stage=3, adapters={"rank": 8, "alpha": 32}, learning_rate=5e-3)
+    for stage, dtype in KEPT:
         kept = folder / f"kept-{world_size}-{stage}"
-        options = {"zero_stage": stage, "dtype": torch.bfloat16, "checkpoint_every": 5}
-        yield f"bf16 zero{stage}", train(keep=kept, **options)
-        yield f"bf16 zero{stage} resumed", train(resume_from=kept / "5", **options)
+        options = {"zero_stage": stage, "dtype": dtype, "checkpoint_every": 5}
+        yield f"kept zero{stage}", train(folder, keep=kept, **options)
+        yield f"kept zero{stage} resumed", train(folder, resume_from=kept / "5", **options)
     if world_size == 1:
-        yield "uneven", train(zero_stage=2, **UNEVEN)
+        yield "uneven", train(folder, zero_stage=2, **UNEVEN)
+        yield "head of its own", train(folder, zero_stage=2, weights="untied")
+        for name, broken in (
+            ("refusal", {"resume_from": folder / "kept-1-3" / "5"}),
+            ("divergence", {"learning_rate": 1e38}),
+        ):
+            try:
+                train(folder, zero_stage=2, **broken)
+            except ConfigError as error:
+                yield name, str(error)
+        while not (folder / "results-2").exists():
+            time.sleep(0.1)
+        for written, now in ((1, 2), (3, 3)):
+            again = {"zero_stage": now, "resume_from": folder / f"kept-2-{written}" / "5"}
+            yield f"from two workers and zero{written} to zero{now}", train(folder, **again)
+    else:
+        full = folder / "full"
         try:
-            train(resume_from=folder / "kept-1-1" / "5", zero_stage=2, dtype=torch.bfloat16)
-        except ConfigError as error:
-            yield "refusal", str(error)
-        try:
-            train(zero_stage=2, learning_rate=1e38)
-        except ConfigError as error:
-            yield "divergence", str(error)
+            train(folder, zero_stage=2, checkpoint_every=5, keep=full, keeper=FullDisk)
+        except DataError as error:
+            yield "full disk", (str(error), [path.name for path in full.iterdir()])
+        yield "after the full disk", train(folder, zero_stage=2, resume_from=full / "5")
 
 
-def worker(rank: int, world_size: int, folder: Path) -> None:
+def shared(world_size: int, folder: Path):
+    """Two trainings with shared sequences, the second gone on from the first one's checkpoint: DeepSpeed allows a process one."""
+    kept = folder / "shared"
+    name, behind = ("sequence shared resumed", kept / "5") if kept.exists() else ("sequence shared", None)
+    yield name, train(folder, zero_stage=2, sequence_parallel=2, checkpoint_every=5, keep=kept, resume_from=behind)
+
+
+def worker(rank: int, name: str, world_size: int, folder: Path, variants) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), DS_ACCELERATOR="cpu")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")  # unused, but DeepSpeed wants them
     torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / f"store-{world_size}"), world_size)
+    store = dist.FileStore(str(folder / f"store-{name}"), world_size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
     results = dict(variants(world_size, folder))
     if rank == 0:
-        torch.save(results, folder / f"results-{world_size}")
+        torch.save(results, folder / f"results-{name}")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -119,15 +190,28 @@ def worker(rank: int, world_size: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
-    groups = [mp.spawn(worker, (size, folder), nprocs=size, join=False) for size in (1, 2)]
-    for group in groups:
-        while not group.join():
+    tiny.save(folder / "tied")
+    tiny.save(folder / "untied", tied=False)
+    run(folder, ("1", 1, variants), ("2", 2, variants))
+    run(folder, ("shared", 2, shared))
+    run(folder, ("again", 2, shared))
+    found = {name: torch.load(folder / f"results-{name}", weights_only=False) for name in ("1", "2", "shared", "again")}
+    return {1: found["1"], 2: found["2"] | found["shared"] | found["again"]}
+
+
+def run(folder: Path, *groups) -> None:
+    """Groups of processes, side by side. A failure of one ends all."""
+    started = [mp.spawn(worker, (name, size, folder, of), nprocs=size, join=False) for name, size, of in groups]
+    try:
+        while not all([group.join(timeout=0.1) for group in started]):  # noqa: C419 - each must be asked
             pass
-    return {size: torch.load(folder / f"results-{size}", weights_only=False) for size in (1, 2)}
+    finally:
+        for process in (process for group in started for process in group.processes):
+            process.kill()
 
 
-def assert_same(one, other, rtol=1e-4):
-    start = torch.cat([value.flatten() for value in tiny.model().state_dict().values()])
+def assert_same(one, other, rtol=1e-4, **shape):
+    start = torch.cat([value.flatten() for _, value in tiny.model(**shape).named_parameters()])
     assert one["losses"] == pytest.approx(other["losses"], rel=rtol)
     assert one["norms"] == pytest.approx(other["norms"], rel=10 * rtol)
     moved = (one["weights"] - start[: len(one["weights"])]).norm()
@@ -139,12 +223,12 @@ def test_it_learns(results):
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_workers_train_as_one(results, stage):
     assert_same(results[1]["zero2"], results[2][f"zero{stage}"])
 
 
-@pytest.mark.parametrize("name", ["zero1", "all rows in one pass", "checkpointed activations"])
+@pytest.mark.parametrize("name", ["zero0", "zero1", "all rows in one pass", "checkpointed activations", "offloaded"])
 def test_how_it_is_computed_changes_nothing(results, name):
     assert_same(results[1]["zero2"], results[1][name])
 
@@ -160,17 +244,65 @@ def test_a_last_step_with_too_few_rows_for_all_ranks_is_exact_too(results):
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [1, 2, 3])
 def test_a_resumed_run_is_the_unbroken_one(results, world_size, stage):
-    unbroken, resumed = results[world_size][f"bf16 zero{stage}"], results[world_size][f"bf16 zero{stage} resumed"]
+    unbroken, resumed = results[world_size][f"kept zero{stage}"], results[world_size][f"kept zero{stage} resumed"]
     assert unbroken["losses"] == resumed["losses"]
     assert torch.equal(unbroken["weights"], resumed["weights"])
     assert unbroken["losses"][-1] < 0.9 * unbroken["losses"][0]
 
 
+@pytest.mark.parametrize(("written", "now"), [(1, 2), (3, 3)])
+def test_a_run_goes_on_with_fewer_workers_and_another_zero_stage(results, written, now):
+    unbroken = results[2][f"kept zero{written}"]
+    resumed = results[1][f"from two workers and zero{written} to zero{now}"]
+    assert resumed["losses"] == pytest.approx(unbroken["losses"], rel=1e-3)
+    assert resumed["losses"][:5] == unbroken["losses"][:5], "the steps behind it come with the checkpoint"
+
+
+def test_a_head_of_its_own_is_trained_too(results):
+    one, two = (results[size]["head of its own"] for size in (1, 2))
+    assert one["names"][-1] == "lm_head.weight"
+    assert_same(one, two, tied=False)
+
+
+def test_sharing_a_sequence_changes_nothing(results):
+    assert_same(results[1]["zero2"], results[2]["sequence shared"])
+    assert results[2]["sequence shared"]["losses"] == results[2]["sequence shared resumed"]["losses"]
+
+
+def test_additions_are_trained_and_merged(results):
+    one, two = results[1]["additions"], results[2]["additions"]
+    assert one["names"] == results[1]["zero2"]["names"]
+    assert one["losses"][-1] < 0.9 * one["losses"][0]
+    assert_same(one, two)
+
+
+def test_a_mean_of_each_pass_would_be_found(results):
+    one, other = (results[1][f"planted, {rows} rows in a pass"] for rows in (1, 4))
+    with pytest.raises(AssertionError):
+        assert_same(one, other)
+
+
+def test_the_figures_of_a_step_are_told(results):
+    for step in results[2]["zero2"]["steps"][1:]:
+        assert 0.5 < step.fill <= 1 and step.memory > 1e8 and step.mfu is None
+        assert 0 < step.forward_s + step.backward_s + step.optimizer_s + step.data_s <= step.seconds
+
+
 def test_a_checkpoint_of_another_setting_is_refused_in_one_line(results):
-    assert "train.zero_stage=1" in results[1]["refusal"] and "train.zero_stage=2" in results[1]["refusal"]
+    assert "train.zero_stage=3" in results[1]["refusal"] and "train.zero_stage=2" in results[1]["refusal"]
     assert "\n" not in results[1]["refusal"]
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(results):
+    said, left = results[2]["full disk"]
+    assert "the checkpoint after step 10 cannot be written" in said
+    assert (
+        "free some space and run again; the checkpoint after step 5 is the last good one" in said and "\n" not in said
+    )
+    assert left == ["5"]
+    assert results[2]["after the full disk"]["losses"] == results[2]["zero2"]["losses"]
 
 
 def test_a_training_that_diverges_says_so_and_what_to_lower(results):

@@ -29,7 +29,7 @@ def tokenizer(template: str | None = TEMPLATE) -> Any:
     return made
 
 
-def model(seed: int = 0, positions: int = 512) -> Any:
+def model(seed: int = 0, positions: int = 512, *, tied: bool = True) -> Any:
     """A random Llama; the same seed gives the same weights."""
     torch.manual_seed(seed)
     shape = LlamaConfig(
@@ -40,7 +40,7 @@ def model(seed: int = 0, positions: int = 512) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=positions,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         eos_token_id=257,
         attn_implementation="sdpa",
     )
