@@ -84,15 +84,16 @@ def _gradients(learned: float, width: int, zero: int, shared: int) -> float:
 
 
 def _activations(shape: Shape, tokens: float, length: float, width: int, *, on_gpu: bool, again: bool) -> float:
-    """Kept of a layer for each token: by its two norms the float32 input, the normed and the scaled one; by attention query,
-    keys, values and what comes out, and on a CPU the weights of short examples; by the MLP gate, its silu, up, and their product.
+    """Kept of a layer for each token: by its two norms the input and the output; by attention query, keys, values and what comes
+    out; by the MLP gate, up, and their product. On a CPU, without Liger's kernels, by the norms a float32 and a normed input too,
+    by attention the weights of short examples, by the MLP the gate's silu.
     """
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
-    norms = 2 * (4 + 2 * width) * shape.hidden
+    norms = 2 * (2 * width if on_gpu else 4 + 2 * width) * shape.hidden
     attention: float = width * (2 * queries + 2 * keys)
     if not on_gpu:
         attention += width * shape.heads * BLOCK_SHARE * length
-    layer = tokens * (norms + attention + width * 4 * shape.intermediate)
+    layer = tokens * (norms + attention + width * (3 if on_gpu else 4) * shape.intermediate)
     moment = TRANSIENT * tokens * width * shape.intermediate
     kept = tokens * width * shape.hidden * shape.layers + layer if again else layer * shape.layers
     return kept + moment

@@ -5,6 +5,7 @@ node needs no C++ compiler and no nvcc.
 """
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -30,9 +31,18 @@ def load(source: Source, settings: Train) -> Any:
     """
     with _shared_out(settings) if settings.zero_stage == 3 else contextlib.nullcontext():
         model = load_model(source, getattr(torch, settings.dtype), settings.rope)
+    if settings.worker_gpus and importlib.util.find_spec("liger_kernel"):
+        _with_liger(model)
     if settings.lora:
         lora.add(model, settings.lora)
     return model
+
+
+def _with_liger(model: Any) -> None:
+    """Norms, rotary embedding and MLPs by Liger's kernels (Hsu et al. 2024); models that it does not know stay as they are."""
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 @contextlib.contextmanager

@@ -75,9 +75,9 @@ def test_72b_fits_on_32_gpus_of_80_gb():
 
 
 def test_what_cannot_fit_is_refused_with_what_mends_it():
-    shape, told = shapes.KNOWN["Qwen2.5-1.5B"], settings(workers=1, zero_stage=1)
+    shape, told = shapes.KNOWN["Qwen2.5-1.5B"], settings(32_768, workers=1, zero_stage=1)
     with pytest.raises(
-        ConfigError, match=r"^train.stage1 needs 7\d\.\d GB of each GPU, and of its 80 GB at most 73.6"
+        ConfigError, match=r"^train.stage1 needs 1\d\d\.\d GB of each GPU, and of its 80 GB at most 73.6"
     ) as refusal:
         training.of_run(told, shape, DEVICES["H100"], DATA)
     assert "set train.activation_checkpointing to true (" in str(refusal.value)

@@ -68,6 +68,7 @@ def sample(record: type) -> Any:
         float: 0.5,
         bool: True,
         list[int]: [1, 2],
+        list[str]: ["a", "é"],
         list[records.Message]: [records.Message("user", "hi")],
     }
     return record(

@@ -1,5 +1,6 @@
 """Servers and clusters that the jobs' tests share: started once, and ended by those who started them."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 import small
 from local_servers import Teacher, free_port
+
+
+logging.raiseExceptions = False
+"""Ray's handlers may keep the captured stderr of an earlier test, which is closed: a warning of Ray's is then no news."""
 
 
 @pytest.fixture

@@ -100,6 +100,22 @@ def test_the_openai_client_gets_an_answer_streaming_and_not(served):
     assert len(pieces) > 1
 
 
+def test_a_model_that_is_asked_in_other_tokens_than_in_training_is_refused(served):
+    from ray_jobs.serve import _refuse_another_prompt
+
+    config, _ = served
+    folder = Place(model_place(config, "base"))
+    made = marker.read(folder)
+    assert made is not None and made.check_ids
+    marker.write(folder, dataclasses.replace(made, check_ids=made.check_ids[:-1]))
+    try:
+        with pytest.raises(ConfigError, match=r"^base is served with the prompt \[1, .*and was trained with \[1, "):
+            _refuse_another_prompt(config, ("base",))
+    finally:
+        marker.write(folder, made)
+    _refuse_another_prompt(config, ("base",))
+
+
 def test_every_answer_is_scored_at_every_budget(served, capsys):
     config, settings = served
     cli.main(small.arguments("evaluate", settings))
@@ -130,19 +146,3 @@ def test_every_answer_is_scored_at_every_budget(served, capsys):
     assert "base" in capsys.readouterr().out
     page = (StageFolder(root_of(config), "report").place / "index.html").read().decode()
     assert "base" in page and "<svg" in page
-
-
-def test_a_model_that_is_asked_in_other_tokens_than_in_training_is_refused(served):
-    from ray_jobs.serve import _refuse_another_prompt
-
-    config, _ = served
-    folder = Place(model_place(config, "base"))
-    made = marker.read(folder)
-    assert made is not None and made.check_ids
-    marker.write(folder, dataclasses.replace(made, check_ids=made.check_ids[:-1]))
-    try:
-        with pytest.raises(ConfigError, match=r"^base is served with the prompt \[1, .*and was trained with \[1, "):
-            _refuse_another_prompt(config, ("base",))
-    finally:
-        marker.write(folder, made)
-    _refuse_another_prompt(config, ("base",))
