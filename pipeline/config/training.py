@@ -105,6 +105,16 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _sequences_can_be_shared(self) -> "Train":
+        if self.sequence_parallel > 1 and self.zero_stage < 2:
+            raise ValueError(
+                f"sequence_parallel is {self.sequence_parallel}, but zero_stage is {self.zero_stage}: set zero_stage to 2 or 3"
+            )
+        if self.sequence_parallel > 1 and self.min_workers:
+            raise ValueError("min_workers is set, but any number between would have to share sequences: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _offload_fits_the_zero_stage(self) -> "Train":
         if self.dtype == "bfloat16" and self.zero_stage == 0:
             raise ValueError(

@@ -34,6 +34,7 @@ def load(source: Source, settings: Train) -> Any:
     if settings.worker_gpus and importlib.util.find_spec("liger_kernel"):
         _with_liger(model)
     if settings.lora:
+        torch.manual_seed(settings.seed)
         lora.add(model, settings.lora)
     return model
 
@@ -72,11 +73,9 @@ def prepare(settings: Train, optimization: Optimization, model: Any, passes: int
     model.train()
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parameters = [
-        {"params": [each for each in learned if each.ndim > 1], "weight_decay": settings.weight_decay},
-        {
-            "params": [each for each in learned if each.ndim <= 1],
-            "weight_decay": 0.0,
-        },  # norms and biases are not shrunk
+        {"params": [each for each in learned if _dimensions(each) > 1], "weight_decay": settings.weight_decay},
+        # Norms and biases are not shrunk.
+        {"params": [each for each in learned if _dimensions(each) <= 1], "weight_decay": 0.0},
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints memory figures at any log level
         engine, *_ = deepspeed.initialize(
@@ -87,6 +86,15 @@ def prepare(settings: Train, optimization: Optimization, model: Any, passes: int
             mpu=groups,
         )
     return engine
+
+
+def _dimensions(parameter: Any) -> int:
+    return len(getattr(parameter, "ds_shape", parameter.shape))  # ZeRO-3 leaves an empty one
+
+
+def averaged_over(settings: Train) -> int:
+    """Over how many ranks DeepSpeed takes the mean of the gradients: those that read, but with ZeRO-3 all."""
+    return dist.get_world_size() if settings.zero_stage == 3 else readers_of(settings)
 
 
 def readers_of(settings: Train) -> int:

@@ -27,7 +27,7 @@ from pipeline.plan import shapes
 from pipeline.records import PackedRow, Step, TrainStage
 from pipeline.train import checkpoints, lora
 from pipeline.train.attention import Bounds
-from pipeline.train.engine import full_weights, prepare, readers_of
+from pipeline.train.engine import averaged_over, full_weights, prepare, readers_of
 from pipeline.train.engine import step as step_of
 from pipeline.train.figures import Clock, peak_flops, peak_memory
 from pipeline.train.packing import IGNORED
@@ -119,8 +119,8 @@ def train(
             with clock.phase("forward"):
                 loss = engine(**inputs)
             with clock.phase("backward"):
-                # DeepSpeed takes the mean over the readers, hence the factor; and it must not divide by the passes.
-                engine.backward(loss * (readers / batch.targets), scale_wrt_gas=False)
+                # DeepSpeed takes a mean, hence the factor; and it must not divide by the passes.
+                engine.backward(loss * (averaged_over(settings) / batch.targets), scale_wrt_gas=False)
             with clock.phase("optimizer"):
                 grad_norm = step_of(engine)
             loss_sum += loss.detach()

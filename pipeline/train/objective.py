@@ -84,6 +84,7 @@ class SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         """The gradients, scaled."""
         hidden, weight = ctx.gradients
+        ctx.gradients = None  # the loss may live on, the head's gradient must not
         return (
             hidden if hidden is None else hidden.mul_(upstream),
             weight if weight is None else weight.mul_(upstream),

@@ -91,9 +91,9 @@ def test_what_no_setting_mends_is_said():
 
 
 def test_the_fewest_workers_must_suffice_too():
-    told = settings(workers=32, min_workers=8, zero_stage=3, activation_checkpointing=True, sequence_parallel=4)
+    told = settings(workers=32, min_workers=8, zero_stage=3, activation_checkpointing=True)
     with pytest.raises(ConfigError, match=r"with train\.min_workers = 8"):
-        training.of_run(told, shapes.KNOWN["Qwen2.5-72B"], DEVICES["H100"], DATA)
+        training.of_run(told, shapes.KNOWN["Qwen2.5-72B"], DEVICES["H200"], DATA)
 
 
 def test_lora_needs_less():

@@ -13,7 +13,6 @@ import pytest
 import small
 from local_servers import Teacher, free_port
 
-
 logging.raiseExceptions = False
 """Ray's handlers may keep the captured stderr of an earlier test, which is closed: a warning of Ray's is then no news."""
 

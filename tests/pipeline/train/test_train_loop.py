@@ -85,6 +85,7 @@ def train(
     learning_rate=3e-3,
     adapters=None,
     weights="tied",
+    weight_decay=0.1,
     **options,
 ):
     """Losses of all steps and the flattened weights at the end (on rank 0)."""
@@ -96,7 +97,7 @@ def train(
         max_length=max_length, epochs=epochs, learning_rate=learning_rate, warmup=0.1, rows_per_step=rows_per_step
     )
     settings = Train(
-        model="tiny", stage1=optimization, stage2=optimization, workers=dist.get_world_size(), dtype=dtype,
+        model="tiny", weight_decay=weight_decay, stage1=optimization, stage2=optimization, workers=dist.get_world_size(), dtype=dtype,
         lora=adapters, **options,
     )  # fmt: skip
     plan = Schedule(PackedTable(table), rows_per_step=rows_per_step, epochs=epochs, seed=0)
@@ -139,7 +140,7 @@ def variants(world_size: int, folder: Path):
         yield "additions", train(folder, zero_stage=3, adapters={"rank": 8, "alpha": 32}, learning_rate=5e-3)
     for stage, dtype in KEPT:
         kept = folder / f"kept-{world_size}-{stage}"
-        options = {"zero_stage": stage, "dtype": dtype, "checkpoint_every": 5}
+        options = {"zero_stage": stage, "dtype": dtype, "checkpoint_every": 5, "weight_decay": 0.0}
         yield f"kept zero{stage}", train(folder, keep=kept, **options)
         yield f"kept zero{stage} resumed", train(folder, resume_from=kept / "5", **options)
     if world_size == 1:
@@ -156,7 +157,7 @@ def variants(world_size: int, folder: Path):
         while not (folder / "results-2").exists():
             time.sleep(0.1)
         for written, now in ((1, 2), (3, 3)):
-            again = {"zero_stage": now, "resume_from": folder / f"kept-2-{written}" / "5"}
+            again = {"zero_stage": now, "weight_decay": 0.0, "resume_from": folder / f"kept-2-{written}" / "5"}
             yield f"from two workers and zero{written} to zero{now}", train(folder, **again)
     else:
         full = folder / "full"
@@ -171,7 +172,7 @@ def shared(world_size: int, folder: Path):
     """Two trainings with shared sequences, the second gone on from the first one's checkpoint: DeepSpeed allows a process one."""
     kept = folder / "shared"
     name, behind = ("sequence shared resumed", kept / "5") if kept.exists() else ("sequence shared", None)
-    yield name, train(folder, zero_stage=2, sequence_parallel=2, checkpoint_every=5, keep=kept, resume_from=behind)
+    yield name, train(folder, zero_stage=3, sequence_parallel=2, checkpoint_every=5, keep=kept, resume_from=behind)
 
 
 def worker(rank: int, name: str, world_size: int, folder: Path, variants) -> None:
