@@ -22,6 +22,10 @@ class Shape:
     tied: bool
     positions: int
 
+    def can_share(self, parts: int) -> bool:
+        """Whether so many workers can share a sequence (Ulysses): each must get heads, of queries and of keys."""
+        return self.heads % parts == 0 and (self.key_heads % parts == 0 or parts % self.key_heads == 0)
+
     @property
     def layer_sides(self) -> int:
         """Inputs and outputs of a layer's matrices together: so many weights has each rank of LoRA."""

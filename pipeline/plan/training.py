@@ -47,23 +47,22 @@ def of_run(settings: Train, shape: Shape, device: Device | None, data: dict[str,
     for name, stage in (("stage1", settings.stage1), ("stage2", settings.stage2)):
         needed = memory.of_training(shape, settings, stage, mean_length=data[name].tokens)
         if device is not None:
-            _refuse_too_little(name, settings, shape, stage, device, data[name])
+            _refuse_too_little(name, settings, shape, stage, device, data[name], needed)
             if settings.min_workers:
                 fewest = settings.model_copy(update={"workers": settings.min_workers})
-                _refuse_too_little(
-                    f"{name} with train.min_workers = {settings.min_workers}", fewest, shape, stage, device, data[name]
-                )
+                there = f"{name} with train.min_workers = {settings.min_workers}"
+                most = memory.of_training(shape, fewest, stage, mean_length=data[name].tokens)
+                _refuse_too_little(there, fewest, shape, stage, device, data[name], most)
         plans.append(_stage(name, settings, shape, stage, device, data[name], needed))
     return plans
 
 
 def _refuse_too_little(
-    name: str, settings: Train, shape: Shape, stage: Optimization, device: Device, data: Data
+    name: str, settings: Train, shape: Shape, stage: Optimization, device: Device, data: Data, needed: Memory
 ) -> None:
-    needed = memory.of_training(shape, settings, stage, mean_length=data.tokens).total
-    if needed > USABLE * device.memory:
+    if needed.total > USABLE * device.memory:
         raise ConfigError(
-            f"train.{name} needs {needed / GB:,.1f} GB of each GPU, and of its {device.memory / GB:,.0f} GB at most "
+            f"train.{name} needs {needed.total / GB:,.1f} GB of each GPU, and of its {device.memory / GB:,.0f} GB at most "
             f"{USABLE * device.memory / GB:,.1f} can be used: {_mend(settings, shape, stage, device, data)}"
         )
 
@@ -106,12 +105,7 @@ def _changes(settings: Train, shape: Shape) -> Iterator[dict[str, object]]:
     if settings.zero_stage < 3 and settings.workers > 1:
         yield {"zero_stage": 3}
     for parts in (2, 4, 8):
-        fits = settings.workers % parts == 0 and shape.heads % parts == 0
-        if (
-            fits
-            and parts > settings.sequence_parallel
-            and (shape.key_heads % parts == 0 or parts % shape.key_heads == 0)
-        ):
+        if parts > settings.sequence_parallel and settings.workers % parts == 0 and shape.can_share(parts):
             yield {"sequence_parallel": parts}
     if settings.offload is None:
         yield {"offload": "cpu"}

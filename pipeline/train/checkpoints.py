@@ -87,7 +87,8 @@ def find(folder: Path | None, settings: Train) -> Behind | None:
             f"the last checkpoint of this stage was written with {_text(wrote)}, now there is {_text(now)}: "
             "set these back, or delete 5_train/checkpoints of the run to train the stage from its start"
         )
-    return Behind(_converted(folder), steps, universal=True)
+    _convert(folder)
+    return Behind(folder, steps, universal=True)
 
 
 _KIND = {0: None, 1: "weights whole", 2: "weights whole", 3: "weights shared out"}
@@ -97,15 +98,14 @@ _KIND = {0: None, 1: "weights whole", 2: "weights whole", 3: "weights shared out
 def load(engine: Any, behind: Behind) -> None:
     """Bring an engine to where a checkpoint was written."""
     engine.load_checkpoint(str(behind.folder), tag=UNIVERSAL if behind.universal else TAG)
-    if (
-        behind.universal
-    ):  # DeepSpeed 0.19.8 gives all parameters one counter of steps, which each of them would count up
+    if behind.universal:
+        # DeepSpeed 0.19.8 gives all parameters one counter of steps, which each of them would count up.
         for state in engine.optimizer.optimizer.state.values():
             state["step"] = state["step"].clone()
 
 
-def _converted(folder: Path) -> Path:
-    """DeepSpeed's universal form of a checkpoint: each parameter whole. Made once on each node."""
+def _convert(folder: Path) -> None:
+    """Make DeepSpeed's universal form of a checkpoint: each parameter whole. Once on each node."""
     from filelock import FileLock
 
     target = folder / UNIVERSAL
@@ -119,7 +119,6 @@ def _converted(folder: Path) -> Path:
                 last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
                 raise DataError(f"the checkpoint in {str(folder)!r} cannot be converted for other workers: {last[0]}")
             (target / "done").write_text("")
-    return folder
 
 
 def _writers(settings: Train) -> dict[str, Any]:

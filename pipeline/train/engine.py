@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from pipeline.config import Optimization, Train
 from pipeline.errors import ConfigError
+from pipeline.plan import shapes
 from pipeline.train import attention, lora
 from pipeline.train.model import Source, load_model
 from pipeline.train.objective import Student
@@ -109,11 +110,10 @@ def _sequence_groups(settings: Train, model: Any) -> Any:
         return None
     from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
 
-    config = model.config.get_text_config()
-    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
-    if heads % parts or (key_heads % parts and parts % key_heads):
+    shape = shapes.of_config(model.config)
+    if not shape.can_share(parts):
         raise ConfigError(
-            f"train.sequence_parallel is {parts}, but {settings.model!r} has {heads} attention heads and {key_heads} for "
+            f"train.sequence_parallel is {parts}, but {settings.model!r} has {shape.heads} attention heads and {shape.key_heads} for "
             "keys and values: it must divide the first, and divide the others or be a multiple of them"
         )
     return UlyssesSPAttentionHF.register_with_transformers(

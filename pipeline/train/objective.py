@@ -12,8 +12,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
-SLICE_BYTES = 1 << 28
-"""Of logits in float32, at a time."""
+from pipeline.plan.memory import SLICE_BYTES
+
 CACHED_ROWS = 32
 """Logits of so many targets stay in a CPU's cache from one operation to the next."""
 

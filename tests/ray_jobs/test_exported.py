@@ -68,5 +68,5 @@ def test_transformers_and_vllm_say_the_same(ray_cluster, tmp_path):
             told(code, folder, prompts, tmp_path, f"{stage}_{name}")
             for name, code in (("hf", BY_TRANSFORMERS), ("vllm", BY_VLLM))
         ]
-        assert len(ours[0]) == PROMPTS and len({len(each) for each in ours[0]}) >= 1
+        assert len(ours[0]) == PROMPTS
         assert ours[0] == ours[1]
