@@ -10,7 +10,6 @@ that the script works and nothing else. Recorded in `benchmarks/results/train.md
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -140,13 +139,12 @@ def main() -> int:
             settings = _settings(tokens, given.toy, again)
             foretold = memory.of_training(shape, settings, settings.stage1, mean_length=tokens / 4).total
             for who in CONTENDERS:
-                command = [sys.executable, __file__, "--one", who, name, str(length), "--steps", str(given.steps)]
-                done = subprocess.run([*command, *(["--toy"] * given.toy)], capture_output=True, text=True, check=False)
-                found = [line for line in done.stdout.splitlines() if line.startswith("result ")]
-                if not found:
-                    print(f"{who}, {name}, {length}: {done.stderr[-600:]}", file=sys.stderr, flush=True)
+                options = ["--one", who, name, str(length), "--steps", str(given.steps), *(["--toy"] * given.toy)]
+                try:
+                    result = training.alone(__file__, *options)
+                except RuntimeError as error:
+                    print(f"{who}, {name}, {length}: {error}", file=sys.stderr, flush=True)
                     continue
-                result = json.loads(found[0].removeprefix("result "))
                 spent = shape.operations(1, tokens / 4, 1) * result["tokens"]
                 sheet = f"{spent / peak:.2f}" if peak else "none"
                 told = f"{foretold / 1e9:.1f}" if who == "ours" else ""

@@ -8,7 +8,6 @@ a worker's process ever held is compared with `pipeline.plan`. The formula's con
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -75,18 +74,14 @@ def main() -> int:
     given = parser.parse_args()
     if given.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"bytes {measure(CASES[given.one], Path(folder))}", flush=True)
+            print(f"result {measure(CASES[given.one], Path(folder))}", flush=True)
         return 0
     print("| training | predicted, GB | measured, GB | ratio |\n|---|---|---|---|", flush=True)
     for name, case in CASES.items():
         if given.only not in name or (case.fitted and not given.all):
             continue
-        command = [sys.executable, __file__, "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        taken = [line for line in done.stdout.splitlines() if line.startswith("bytes ")]
-        if not taken:
-            raise RuntimeError(done.stderr[-2000:])
-        expected, measured = predicted(case).total / 1e9, float(taken[0].split()[1]) / 1e9
+        measured = training.alone(__file__, "--one", name) / 1e9
+        expected = predicted(case).total / 1e9
         kind = " (fitted)" if case.fitted else ""
         print(f"| {name}{kind} | {expected:.2f} | {measured:.2f} | {expected / measured:.2f} |", flush=True)
     return 0

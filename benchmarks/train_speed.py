@@ -10,7 +10,6 @@ Recorded in `benchmarks/results/train.md`.
 
 import argparse
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -155,20 +154,19 @@ def main() -> int:
     given = parser.parse_args()
     if given.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"rate {CONTENDERS[given.one](Path(folder), given.steps)}", flush=True)
+            print(f"result {CONTENDERS[given.one](Path(folder), given.steps)}", flush=True)
         return 0
     wanted = [name for name in CONTENDERS if any(part in name for part in given.only.split(";"))]
     best: dict[str, float] = dict.fromkeys(wanted, 0.0)
     for _ in range(given.rounds):
         for name in wanted:
-            command = [sys.executable, __file__, "--one", name, "--steps", str(given.steps)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            rates = [line for line in done.stdout.splitlines() if line.startswith("rate ")]
-            if not rates:
-                print(f"{name}: {done.stderr[-800:]}", flush=True)
+            try:
+                rate = training.alone(__file__, "--one", name, "--steps", str(given.steps))
+            except RuntimeError as error:
+                print(f"{name}: {error}", flush=True)
                 continue
-            best[name] = max(best[name], float(rates[0].split()[1]))
-            print(f"{name}: {float(rates[0].split()[1]):,.0f} tokens of loss per second", flush=True)
+            best[name] = max(best[name], rate)
+            print(f"{name}: {rate:,.0f} tokens of loss per second", flush=True)
     print("\n| contender | tokens of loss per second |\n|---|---|")
     for name, rate in best.items():
         print(f"| {name} | {rate:,.0f} |")

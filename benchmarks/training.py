@@ -49,6 +49,15 @@ def random_model(folder: Path, shape: Shape) -> Path:
     return place
 
 
+def alone(script: str, *arguments: str) -> Any:
+    """What a benchmark prints as `result JSON` when it runs in a process of its own. RuntimeError where it prints none."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    found = [line for line in done.stdout.splitlines() if line.startswith("result ")]
+    if not found:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(found[0].removeprefix("result "))
+
+
 def full_row(vocabulary: int, lengths: list[int]) -> PackedRow:
     """A row of examples of these lengths, of random tokens that are all learned but the first of each."""
     import numpy as np
