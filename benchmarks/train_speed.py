@@ -47,14 +47,16 @@ def ours(folder: Path, steps: int, workers: int, micro_rows: int) -> float:
         Example(f"{n:04d}", "stage1", "", "", [Message("user", row["question"]), Message("assistant", row["answer"])])
         for n, row in enumerate(conversations())
     ]
-    rows = pack([made_by.tokenize(example, tokenizer) for example in examples], LENGTH)[: ROWS * steps]
+    rows = pack([made_by.tokenize(example, tokenizer) for example in examples], LENGTH)
+    random.Random(0).shuffle(rows)  # the longest examples come first
+    rows = rows[: ROWS * steps]
     options = {"zero_stage": 1, "workers": workers, "micro_rows": micro_rows}
     done = training.loop(folder, place, rows, LENGTH, ROWS, **options)[WARM:]
     return float(sum(step["target_tokens"] for step in done) / sum(step["seconds"] for step in done))
 
 
-def trl(folder: Path, steps: int, **options: Any) -> float:
-    """TRL's trainer."""
+def trl(folder: Path, steps: int, weights: str = "float32", **options: Any) -> float:
+    """TRL's trainer; with weights of a type."""
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -84,7 +86,7 @@ def trl(folder: Path, steps: int, **options: Any) -> float:
         gradient_checkpointing=False, use_cpu=True, bf16=True, optim="adamw_torch_fused", save_strategy="no",
         logging_steps=1000, **options,
     )  # fmt: skip
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=getattr(torch, weights), attn_implementation="sdpa")
     Counting(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer).train()
     passes = WARM * options.get("gradient_accumulation_steps", 1)
     return sum(targets for _, targets in counted[passes:]) / (counted[-1][0] - counted[passes - 1][0])
@@ -131,6 +133,9 @@ CONTENDERS: dict[str, Callable[[Path, int], float]] = {
     "ours, 2 workers x 2 x 1": lambda folder, steps: ours(folder, steps, 2, ROWS // 2),
     "TRL, packed, 1 x 4": lambda folder, steps: trl(
         folder, steps, packing=True, per_device_train_batch_size=1, gradient_accumulation_steps=ROWS
+    ),
+    "TRL, packed, 1 x 4, bf16 weights alone": lambda folder, steps: trl(
+        folder, steps, "bfloat16", packing=True, per_device_train_batch_size=1, gradient_accumulation_steps=ROWS
     ),
     "TRL, packed, 4 x 1": lambda folder, steps: trl(folder, steps, packing=True, per_device_train_batch_size=ROWS),
     "TRL, padded, 12 x 1": lambda folder, steps: trl(folder, steps, per_device_train_batch_size=12),

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -355,12 +356,25 @@ def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
 def upload(folder: Path, target: Place) -> None:
     """Copy a local folder to a place."""
     target.make_folder()
-    pyarrow.fs.copy_files(
-        str(folder.resolve()),
-        target.path,
-        source_filesystem=pyarrow.fs.LocalFileSystem(),
-        destination_filesystem=target.filesystem,
-    )
+    with _NamedErrors(target):
+        pyarrow.fs.copy_files(
+            str(folder.resolve()),
+            target.path,
+            source_filesystem=pyarrow.fs.LocalFileSystem(),
+            destination_filesystem=target.filesystem,
+        )
+
+
+@contextmanager
+def filled(target: Place) -> Iterator[Path]:
+    """A local folder to write files into, which are in a place afterwards: the place itself where it is local."""
+    if target.is_local:
+        target.make_folder()
+        yield Path(target.path)
+        return
+    with tempfile.TemporaryDirectory(prefix="longthought-upload-") as temporary:
+        yield Path(temporary)
+        upload(Path(temporary), target)
 
 
 def fetched_path(source: Place, into: Path) -> Path:
@@ -387,8 +401,9 @@ def fetch(source: Place, into: Path) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             local = pyarrow.fs.LocalFileSystem()
-            pyarrow.fs.copy_files(
-                source.path, str(partial), source_filesystem=source.filesystem, destination_filesystem=local
-            )
+            with _NamedErrors(source):
+                pyarrow.fs.copy_files(
+                    source.path, str(partial), source_filesystem=source.filesystem, destination_filesystem=local
+                )
             partial.rename(target)
     return target

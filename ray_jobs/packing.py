@@ -1,5 +1,7 @@
 """Packs the examples of both stages with Ray Data: each task a part of a table, into a file of its own."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,37 +69,24 @@ class PackActor:
         return to_table(Rejected, rejected)
 
 
-def pack(config: Config, base: str, folder: StageFolder) -> Packed:
-    """Make `packed_stage1`, `packed_stage2`, and `rejected`: what was left out. A repetition makes the same."""
-    from pipeline.train.prepare import EXAMPLES_OF, shards
+def pack(config: Config, base: str, folder: StageFolder, recipe: str) -> Packed:
+    """Make `packed_stage1`, `packed_stage2`, and `rejected`: what was left out.
+
+    Nothing is made again that was made by the same `recipe`, a hash of all that decides it.
+    """
+    from pipeline.train.prepare import EXAMPLES_OF
     from pipeline.train.schedule import steps_of
 
-    settings = config.train
-    work: dict[str, _Work] = {}
-    parts: list[dict[str, Any]] = []
-    for stage, made_by in EXAMPLES_OF.items():
-        examples, packed = StageFolder(folder.root, made_by).table("examples"), folder.table(f"packed_{stage}")
-        optimization: Optimization = getattr(settings, stage)
-        cuts, chosen = shards(examples, optimization)
-        work[stage] = _Work(examples, packed, optimization, ray.put(chosen))
-        parts += [{"stage": stage, **asdict(cut)} for cut in cuts]
-        packed.delete()
-        packed.make_folder()
-    counts = {stage: count_rows(each.examples, Example) for stage, each in work.items()}
-    with Progress("pack", sum(counts.values()), "examples") as progress:
-        dropped = tables.actor_map(
-            ray.data.from_items(parts, override_num_blocks=len(parts)),
-            PackActor,
-            (config, base, work, progress.reporter),
-            actors=max(1, min(len(parts), settings.workers)),
-            cpus=settings.worker_cpus,
-            batch_rows=1,
-        )
-        tables.write(dropped, folder.table("rejected"), Rejected)
+    examples = {stage: StageFolder(folder.root, made_by).table("examples") for stage, made_by in EXAMPLES_OF.items()}
+    counts = {stage: count_rows(table, Example) for stage, table in examples.items()}
+    made = folder.place / "packed.json"
+    if not made.exists() or json.loads(made.read()) != recipe:
+        made.delete()
+        _pack(config, base, folder, examples, sum(counts.values()))
     rows: dict[TrainStage, int] = {}
     steps: dict[TrainStage, int] = {}
     for stage, made_by in EXAMPLES_OF.items():
-        packed, optimization = work[stage].packed, work[stage].optimization
+        packed, optimization = folder.table(f"packed_{stage}"), config.train.optimization(stage)
         if not packed.files(".parquet"):
             raise DataError(
                 f"{stage} has nothing to train on: of {counts[stage]} examples of {made_by} none has at most "
@@ -105,4 +94,32 @@ def pack(config: Config, base: str, folder: StageFolder) -> Packed:
             )
         rows[stage] = count_rows(packed, PackedRow)
         steps[stage] = steps_of(rows[stage], rows_per_step=optimization.rows_per_step, epochs=optimization.epochs)
+    made.write(json.dumps(recipe).encode())
     return Packed(sum(counts.values()), tables.reasons(folder.table("rejected")), rows, steps)
+
+
+def _pack(config: Config, base: str, folder: StageFolder, examples: Mapping[TrainStage, Place], count: int) -> None:
+    from pipeline.train.prepare import shards
+
+    settings = config.train
+    work: dict[str, _Work] = {}
+    parts: list[dict[str, Any]] = []
+    for stage, table in examples.items():
+        packed, optimization = folder.table(f"packed_{stage}"), settings.optimization(stage)
+        cuts, chosen = shards(table, optimization)
+        work[stage] = _Work(table, packed, optimization, ray.put(chosen))
+        parts += [{"stage": stage, **asdict(cut)} for cut in cuts]
+        packed.delete()
+        packed.make_folder()
+    if not parts:
+        return
+    with Progress("pack", count, "examples") as progress:
+        dropped = tables.actor_map(
+            ray.data.from_items(parts, override_num_blocks=len(parts)),
+            PackActor,
+            (config, base, work, progress.reporter),
+            actors=max(1, min(len(parts), settings.workers)),
+            cpus=min(1, settings.worker_cpus),
+            batch_rows=1,
+        )
+        tables.write(dropped, folder.table("rejected"), Rejected)

@@ -18,7 +18,7 @@ def plan(config: Config, gpu: str | None, examples: int, tokens: float) -> None:
     settings = config.train
     device = _device(config, gpu)
     shape = _shape(config)
-    plans = training.of_run(settings, shape, device, dict.fromkeys(("stage1", "stage2"), Data(examples, tokens)))
+    plans = training.of_run(settings, shape, device, dict.fromkeys(settings.stages, Data(examples, tokens)))
     name = gpu or settings.accelerator_type or "CPU"
     print(
         f"{settings.model}: {shape.weights / 1e9:,.2f} billion weights, {settings.workers} workers "

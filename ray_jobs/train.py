@@ -1,68 +1,57 @@
-"""Runs stage 5 on Ray Train: packing in a task, then a group of DeepSpeed workers for each of the two stages.
+"""Runs stage 5 on Ray Train: packing by actors, then a group of DeepSpeed workers for each of the two stages (`train_worker`).
 
 A stage whose exported model is complete is skipped, so a restart redoes nothing. Inside a stage, Ray Train
 starts a lost worker's group again from the last checkpoint, and a run of the same name goes on from there,
 too: the name holds a hash of all that decides the model, so that a changed setting starts anew.
 """
 
-import contextlib
 import json
-import logging
 import os
-import threading
-import time
-import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module, metadata
-from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from importlib import import_module
 from typing import Any
 
 import ray
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
-    CheckpointUploadMode,
     FailureConfig,
     RunConfig,
     ScalingConfig,
-    get_checkpoint,
-    get_preemption_info,
-    report,
 )
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import LoggingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from pipeline import storage
-from pipeline.config import Config, Optimization, Train
-from pipeline.errors import UserError
+from pipeline.config import Config, Train
+from pipeline.errors import DataError, ResourceError, UserError
 from pipeline.records import Step, TrainStage, digest
 from pipeline.stage import Manifest, StageFolder, StageRun, model_place
 from pipeline.storage import Place, write_rows
 from pipeline.train import marker
+from pipeline.train.job import StageJob
 from ray_jobs import cluster
 from ray_jobs.packing import pack
 from ray_jobs.progress import Progress, Reporter
 
-ON_THEIR_WAY = 2
-"""Checkpoints that may lie on a node's disk, waiting for storage or going there."""
-BASE_OF: dict[TrainStage, str] = {"stage1": "base", "stage2": "stage1"}
+RAYS_LIST, OUR_LIST = "checkpoint_manager_snapshot.json", "checkpoints_noted.json"
+"""Ray Train's list of a stage's checkpoints, and the copy of it that is written whole."""
+LONGEST_WAIT_S = 4 * 3600
+"""How long ranks may wait for one another: one fetches and converts a checkpoint of hundreds of GB."""
+BASE_OF: dict[TrainStage, str] = {"stage1": "base", "stage2": "stage1", "stage2_alone": "base"}
 """Which model each stage starts from."""
+ROWS_OF: dict[TrainStage, TrainStage] = {"stage1": "stage1", "stage2": "stage2", "stage2_alone": "stage2"}
+"""Whose packed rows it learns from."""
 
 
 @dataclass(frozen=True)
-class StageJob:
+class RayJob:
     """What the workers of one stage need. Local places are absolute: each worker has its own working folder."""
 
-    stage: TrainStage
-    settings: Train
-    model: str
-    rows: Place
-    target: Place
+    stage: StageJob
     board: Place
     checkpoints: Place
-    recipe: str
     steps_behind: int
     reporter: Reporter
 
@@ -86,22 +75,27 @@ def run(config: Config) -> Manifest:
     mistake = ray.get(_base.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
     if mistake is not None:
         raise mistake
-    packed = pack(config, model_place(config, "base"), StageFolder(_absolute(run.root), "train"))
+    recipes = _recipes(run)
+    # The second stage's recipe is a hash of all that decides the rows of both.
+    packed = pack(config, model_place(config, "base"), StageFolder(_absolute(run.root), "train"), recipes["stage2"])
     run.rejected.update(packed.reasons)
 
     folder = _absolute(run.folder.place)
     steps: list[Step] = []
-    with Progress("train", sum(packed.steps.values()), "steps") as progress:
-        for stage, recipe in _recipes(run).items():
-            job = StageJob(
-                stage=stage,
-                settings=settings,
-                model=model_place(config, BASE_OF[stage]),
-                rows=folder / f"packed_{stage}",
-                target=folder / "models" / stage,
+    with Progress("train", sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages), "steps") as progress:
+        for stage in settings.stages:
+            recipe = recipes[stage]
+            job = RayJob(
+                StageJob(
+                    stage,
+                    settings,
+                    model=model_place(config, BASE_OF[stage]),
+                    rows=folder / f"packed_{ROWS_OF[stage]}",
+                    target=folder / "models" / stage,
+                    recipe=recipe,
+                ),
                 board=folder / "tensorboard" / stage,
                 checkpoints=folder / "checkpoints" / f"{stage}-{recipe}",
-                recipe=recipe,
                 steps_behind=len(steps),
                 reporter=progress.reporter,
             )
@@ -124,14 +118,17 @@ def _absolute(place: Place) -> Place:
 def _recipes(run: StageRun) -> dict[TrainStage, str]:
     """A hash of all that decides each model: settings and inputs, and for the second the first."""
     shared = {
-        key: value for key, value in run.settings.items() if not key.startswith(("train.stage1.", "train.stage2."))
+        key: value
+        for key, value in run.settings.items()
+        if not key.startswith(("train.stage1.", "train.stage2.", "train.stage2_alone"))
     }
     own = {
         stage: {key: value for key, value in run.settings.items() if key.startswith(f"train.{stage}.")}
-        for stage in BASE_OF
+        for stage in ("stage1", "stage2")
     }
     first = digest(shared, own["stage1"], run.inputs["reformat"])
-    return {"stage1": first, "stage2": digest(shared, own["stage2"], run.inputs["verify"], first)}
+    second = (shared, own["stage2"], run.inputs["verify"])
+    return {"stage1": first, "stage2": digest(*second, first), "stage2_alone": digest(*second)}
 
 
 @ray.remote
@@ -146,30 +143,31 @@ def _base(settings: Train, root: Place) -> UserError | None:
     return None
 
 
-def _steps_of(job: StageJob) -> list[Step]:
+def _steps_of(job: RayJob) -> list[Step]:
     """The steps of one stage, which is trained where its model is not there yet."""
-    made = marker.read(job.target)
-    if made is not None and made.recipe == job.recipe:
+    made = marker.read(job.stage.target)
+    if made is not None and made.recipe == job.stage.recipe:
         job.reporter.put(done=job.steps_behind + len(made.steps))
     else:
         _fit(job)
-        made = marker.read(job.target)
+        made = marker.read(job.stage.target)
         assert made is not None
     # Only now, and of this stage only: until its export is whole, the checkpoint is all there is.
     job.checkpoints.delete()
     return made.steps
 
 
-def _fit(job: StageJob) -> None:
-    from ray.train.torch import TorchTrainer
+def _fit(job: RayJob) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer
 
-    settings = job.settings
-    _drop_broken(job.checkpoints)
+    settings = job.stage.settings
+    _mend_list(job.checkpoints)
     parent = Place(job.checkpoints.uri.rpartition("/")[0], job.checkpoints.endpoint)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
+        torch_config=TorchConfig(timeout_s=LONGEST_WAIT_S),
         scaling_config=ScalingConfig(
             num_workers=(settings.min_workers, settings.workers) if settings.min_workers else settings.workers,
             use_gpu=settings.worker_gpus > 0,
@@ -182,157 +180,75 @@ def _fit(job: StageJob) -> None:
             storage_filesystem=parent.filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
             failure_config=FailureConfig(max_failures=settings.max_failures),
-            callbacks=[_TellFailures()],
+            callbacks=[_Controller(job.checkpoints)],
             logging_config=LoggingConfig(log_level="ERROR"),  # its warnings come with tracebacks, on any busy machine
         ),
     )
-    error = trainer.fit().return_value
-    if isinstance(error, UserError):
-        raise error
-
-
-def _drop_broken(folder: Place) -> None:
-    """Ray Train writes its list of checkpoints in place: one cut by a crash could not be read and would stop the run."""
-    snapshot = folder / "checkpoint_manager_snapshot.json"
     try:
-        if snapshot.exists():
-            json.loads(snapshot.read())
+        mistake = trainer.fit().return_value
+    except TrainingFailedError as error:
+        failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+        last = _in_one_line(next(iter(failures), error))
+        raise ResourceError(
+            f"{job.stage.stage} lost its workers more often than train.max_failures = {settings.max_failures} allows, the last time "
+            f"by: {last}: mend it and run again, to go on from the last checkpoint"
+        ) from error
+    if isinstance(mistake, UserError):
+        raise mistake
+
+
+def _in_one_line(error: Exception) -> str:
+    """Ray Train's error of a worker is a whole traceback: what was raised stands at its end."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+def _mend_list(folder: Place) -> None:
+    """Ray Train writes its list of checkpoints in place: one cut by a crash could not be read and would stop the run."""
+    ours, rays = folder / OUR_LIST, folder / RAYS_LIST
+    if not rays.exists():
+        return
+    try:
+        json.loads(rays.read())
     except ValueError:
-        print(f"[train] {snapshot.uri} was cut by a crash: training the stage from its start", flush=True)
-        folder.delete()
+        if ours.exists():
+            rays.write(ours.read())
+        else:
+            print(f"[train] {rays.uri} was cut by a crash: training the stage from its start", flush=True)
+            folder.delete()
 
 
-class _TellFailures(UserCallback):
-    """One line for a failure that Ray Train mends by itself, in place of its log of the whole run."""
+class _Controller(UserCallback):
+    """Called by Ray Train's controller."""
+
+    def __init__(self, folder: Place) -> None:
+        self._folder = folder
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
+        """A checkpoint is noted: keep a copy of the list, for `_mend_list`."""
+        del run_context, metrics
+        if checkpoint is not None:
+            with suppress(DataError):  # the copy may be an older one
+                (self._folder / OUR_LIST).write((self._folder / RAYS_LIST).read())
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called by Ray Train's controller."""
+        """One line for a failure that Ray Train mends by itself, in place of its log of the whole run."""
         del run_context
         for rank, error in sorted(worker_exceptions.items()):
-            print(f"[train] worker {rank} failed: {' '.join(str(error).split())[:300]}", flush=True)
+            print(f"[train] worker {rank} failed: {_in_one_line(error)}", flush=True)
 
 
 # --- in the workers -------------------------------------------------------------------------------
 
 
-def _work(config: dict[str, StageJob]) -> UserError | None:
+def _work(config: dict[str, RayJob]) -> UserError | None:
     """One worker's whole life. The user's mistakes are returned: raised, they would be tried again."""
+    job = config["job"]
+    if not job.stage.settings.worker_gpus:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed takes a GPU that this worker was not given
+    from ray_jobs.train_worker import train
+
     try:
-        _train(config["job"])
+        train(job)
     except UserError as error:
         return error
     return None
-
-
-def _train(job: StageJob) -> None:
-    settings = job.settings
-    if not settings.worker_gpus:
-        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed takes a GPU that this worker was not given
-    import torch
-
-    from pipeline.train import engine, loop, model, model_card
-    from pipeline.train.schedule import PackedTable, Schedule
-    from pipeline.train.trackers import Trackers
-
-    # Ray Train lets every library log at INFO, and DeepSpeed calls what torch is about to rename: no news here.
-    logging.getLogger().setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    torch.set_num_threads(max(1, int(settings.worker_cpus)))
-    optimization: Optimization = getattr(settings, job.stage)
-    table = PackedTable(storage.fetch(job.rows, model.cache_folder().parent / "rows"))
-    schedule = Schedule(table, rows_per_step=optimization.rows_per_step, epochs=optimization.epochs, seed=settings.seed)
-    first = torch.distributed.get_rank() == 0
-    if first:
-        workers, backend = torch.distributed.get_world_size(), torch.distributed.get_backend()
-        version = metadata.version("deepspeed")
-        print(
-            f"{job.stage}: {workers} workers over {backend}, DeepSpeed {version}, ZeRO-{settings.zero_stage}",
-            flush=True,
-        )
-    source = model.find(job.model, job.rows.endpoint)
-    student = engine.load(source, settings)
-    checkpoint = get_checkpoint()
-    with (
-        checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder,
-        TemporaryDirectory(prefix="longthought-tensorboard-") as board,
-    ):
-        told = settings.model_dump(mode="json")
-        trackers = Trackers(Path(board), settings.trackers, job.checkpoints.name, told) if first else None
-        trained = loop.train(
-            job.stage,
-            settings,
-            student,
-            schedule,
-            resume_from=Path(folder) if folder else None,
-            caller=_caller(job, schedule.steps, trackers),
-        )
-        if trackers is not None:
-            trackers.close()
-            storage.upload(Path(board), job.board)
-    if first:
-        made = marker.Made(job.recipe, trained.steps)
-        card = model_card.text(settings, job.stage, trained.steps)
-        model.export(job.target, trained.model, model.load_tokenizer(source), made, trained.state_dict, card)
-
-
-def _caller(job: StageJob, steps: int, trackers: Any) -> Any:
-    """Hands checkpoints to Ray Train, and where there are trackers (on the first rank) progress to the driver."""
-    from pipeline.train.loop import Caller
-
-    arrived: list[float] = []
-    room = threading.Semaphore(ON_THEIR_WAY)
-
-    def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
-        started, target = time.monotonic(), job.checkpoints / name
-        try:
-            storage.upload(Path(checkpoint.path), target)
-        finally:
-            room.release()
-        arrived.append(time.monotonic() - started)
-        return Checkpoint(target.path, target.filesystem)
-
-    class RayTrain(Caller):
-        _left_at = -1
-
-        def started(self, done: int) -> None:
-            if trackers:
-                job.reporter.put(done=job.steps_behind + done)
-
-        def stepped(self, step: Step) -> None:
-            if trackers:
-                trackers.step(step)
-                job.reporter.put(
-                    done=job.steps_behind + step.step + 1,
-                    stage=f"{step.stage} {step.step + 1}/{steps}",
-                    loss=f"{step.loss:.3f}",
-                    **{"tok/s": f"{step.tokens / step.seconds:,.0f}"},
-                )
-
-        def leaving(self) -> bool:
-            notice = get_preemption_info()
-            news = notice is not None and notice.deadline_ms != self._left_at
-            if notice is not None and news:
-                self._left_at = notice.deadline_ms
-            return news
-
-        def save(self, done: int, write: Callable[[Path], None]) -> None:
-            # Every rank's files, in one folder of the run's storage; Ray Train notes it when all are there. The training
-            # goes on while they are brought there, unless storage is so slow that they would fill the disk.
-            room.acquire()
-            folder = mkdtemp(prefix="longthought-checkpoint-")
-            write(Path(folder))
-            report(
-                {"step": done},
-                checkpoint=Checkpoint.from_directory(folder),
-                checkpoint_dir_name=f"step_{done:06d}",
-                checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-                checkpoint_upload_fn=upload,
-            )
-            if trackers:
-                trackers.flush()
-                storage.upload(trackers.folder, job.board)
-
-        def uploaded(self) -> float:
-            return sum(arrived.pop() for _ in range(len(arrived)))
-
-    return RayTrain()

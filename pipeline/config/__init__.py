@@ -17,6 +17,7 @@ from pipeline.config.settings import (
     Evaluate,
     Judge,
     Reformat,
+    Serve,
     Verify,
 )
 from pipeline.config.training import Lora, Optimization, Rope, Train
@@ -43,6 +44,7 @@ __all__ = [
     "Route",
     "Sampling",
     "Scalar",
+    "Serve",
     "Source",
     "Train",
     "Verify",

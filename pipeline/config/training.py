@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.section import RUNTIME, Positive, RuntimeCpus, RuntimePositive, RuntimeStr, Section
+from pipeline.records import TrainStage
 
 
 class Optimization(Section):
@@ -49,13 +50,15 @@ class Train(Section):
     """What happens to an example longer than `max_length`."""
     stage1: Optimization
     stage2: Optimization
+    stage2_alone: bool = False
+    """Train a model on stage 2 alone beside the others: what is stage 1 worth?"""
     seed: int = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the computation. Master weights and optimizer are float32 in any case."""
     lora: Lora | None = None
-    max_spike: Annotated[float, Field(gt=1)] = 3.0
+    max_spike: Annotated[float, Field(gt=1), RUNTIME] = 3.0
     """The run stops where a loss is so many times the median of the last steps."""
     zero_stage: Annotated[Literal[0, 1, 2, 3], RUNTIME] = 2
     """What the workers share out: nothing, optimizer states (1), gradients too (2), weights too (3)."""
@@ -85,6 +88,15 @@ class Train(Section):
     trackers: Annotated[tuple[Literal["mlflow", "wandb"], ...], RUNTIME] = ()
     """Where the figures go beside TensorBoard. Each must be installed, and is set up by its own environment variables."""
 
+    def optimization(self, stage: TrainStage) -> Optimization:
+        """How a stage is trained."""
+        return self.stage1 if stage == "stage1" else self.stage2
+
+    @property
+    def stages(self) -> tuple[TrainStage, ...]:
+        """What is trained, in order."""
+        return ("stage1", "stage2", "stage2_alone") if self.stage2_alone else ("stage1", "stage2")
+
     @model_validator(mode="after")
     def _every_worker_has_work(self) -> "Train":
         fewest = self.min_workers or self.workers
@@ -112,6 +124,22 @@ class Train(Section):
             )
         if self.sequence_parallel > 1 and self.min_workers:
             raise ValueError("min_workers is set, but any number between would have to share sequences: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_can_be_shared_out_anew(self) -> "Train":
+        if self.min_workers and self.zero_stage == 0:
+            raise ValueError(
+                "min_workers is set, but zero_stage is 0, whose checkpoints are for one number of workers: set it to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _attention_knows_the_type(self) -> "Train":
+        if self.worker_gpus and self.dtype == "float32":
+            raise ValueError(
+                "dtype is float32, but attention over packed sequences on a GPU is for bfloat16: set dtype to it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,8 @@ SLICE_BYTES = 1 << 28
 """Logits that the loss holds at a time, as float32 (`pipeline.train.objective`)."""
 BUCKET = 500_000_000
 """Gradients that ZeRO 2 and 3 collect before they send them (DeepSpeed's reduce_bucket_size)."""
+SUB_GROUP = 1_000_000_000
+"""Weights that ZeRO-3's optimizer updates at a time (DeepSpeed's sub_group_size)."""
 BLOCK_SHARE = 0.55
 """Of the square of an example's length, what causal attention in blocks keeps: a half, and the edges of the blocks."""
 TRANSIENT = 5
@@ -60,7 +62,7 @@ def of_training(shape: Shape, settings: Train, stage: Optimization, *, mean_leng
     return Memory(
         weights=weights,
         optimizer=0 if settings.offload and on_gpu else states,
-        gradients=_gradients(learned, width, zero, shared),
+        gradients=_gradients(learned, width, zero, shared, elsewhere=settings.offload is not None and on_gpu),
         activations=_activations(shape, tokens, length, width, on_gpu=on_gpu, again=settings.activation_checkpointing),
         loss=_loss(shape, tokens, width, learned, on_gpu=on_gpu),
         process=0 if on_gpu else PROCESS,
@@ -74,13 +76,16 @@ def _learned(shape: Shape, settings: Train) -> float:
     return float(settings.lora.rank * shape.layers * shape.layer_sides)
 
 
-def _gradients(learned: float, width: int, zero: int, shared: int) -> float:
-    """In float32 as they add up, and as the backward pass gives them."""
+def _gradients(learned: float, width: int, zero: int, shared: int, *, elsewhere: bool) -> float:
+    """In float32 as they add up (in CPU memory, where the optimizer is: `elsewhere`), and as the backward pass gives them."""
     if zero == 0:
         return width * learned
     if zero == 1:
         return 4 * learned
-    return 4 * learned / shared * 2 + width * min(learned, BUCKET)
+    # The optimizer's step has them in a row, with ZeRO-3 those of a part of the weights at a time.
+    stepped = min(learned / shared, SUB_GROUP) if zero == 3 else learned / shared
+    added_up = 0 if elsewhere else 4 * (learned / shared + stepped)
+    return added_up + width * min(learned, BUCKET)
 
 
 def _activations(shape: Shape, tokens: float, length: float, width: int, *, on_gpu: bool, again: bool) -> float:

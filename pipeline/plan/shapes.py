@@ -7,6 +7,8 @@ the Hugging Face hub), so that a plan needs no network.
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -61,9 +63,23 @@ class Shape:
         return self.layers * self.layer_weights + (1 if self.tied else 2) * self.head_weights
 
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+NEEDED = (
+    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size", "max_position_embeddings",
+)  # fmt: skip
+"""What a transformers config calls them."""
+
+
 def of_config(config: Any) -> Shape:
-    """The shape that a transformers config describes."""
+    """The shape that a transformers config describes. Raises ConfigError where it is none of these."""
     text = config.get_text_config()
+    experts = next((name for name in EXPERTS if getattr(text, name, None)), None)
+    missing = next((name for name in NEEDED if getattr(text, name, None) is None), None)
+    if experts or missing:
+        why = f"its config sets {experts}" if experts else f"its config has no {missing}"
+        raise ConfigError(
+            f"a {text.model_type} is no dense decoder ({why}): set train.model to one, as Llama, Qwen2 or Mistral are"
+        )
     return Shape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
@@ -101,3 +117,12 @@ def known(name: str) -> Shape | None:
     last = name.rstrip("/").rsplit("/", 1)[-1].lower()
     fitting = [each for each in KNOWN if last.startswith(each.lower())]
     return KNOWN[max(fitting, key=len)] if fitting else None
+
+
+def check_positions(setting: str, length: int, positions: int, name: str) -> None:
+    """Refuse sequences longer than a model's positions. `setting` is the name of what asks for so many tokens."""
+    if length > positions:
+        raise ConfigError(
+            f"{setting} is {length}, beyond the {positions} positions of {name!r}: set {setting} to at most {positions}, or "
+            f"train.rope to {{positions: {length}, theta: ...}} (300,000 for 32,768 positions of a Qwen2.5-Math)"
+        )

@@ -4,15 +4,16 @@ In: the settings, a model's shape, how much there is to learn from. Out: a `Stag
 naming a setting with which it would.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Optimization, Train
 from pipeline.errors import ConfigError
-from pipeline.plan import memory
+from pipeline.plan import memory, shapes
 from pipeline.plan.devices import GB, Device
 from pipeline.plan.memory import Memory
 from pipeline.plan.shapes import Shape
+from pipeline.records import TrainStage
 
 USABLE = 0.92
 """Of a GPU's memory, what torch can give out: the rest are the driver's context, NCCL's buffers, and gaps."""
@@ -41,10 +42,13 @@ class StagePlan:
     hours: float | None
 
 
-def of_run(settings: Train, shape: Shape, device: Device | None, data: dict[str, Data]) -> list[StagePlan]:
-    """The plan of both stages. Raises ConfigError where a worker's memory does not suffice."""
+def of_run(settings: Train, shape: Shape, device: Device | None, data: Mapping[TrainStage, Data]) -> list[StagePlan]:
+    """The plan of all stages. Raises ConfigError where a worker's memory does not suffice."""
     plans = []
-    for name, stage in (("stage1", settings.stage1), ("stage2", settings.stage2)):
+    for name in settings.stages:
+        stage = settings.optimization(name)
+        positions = settings.rope.positions if settings.rope else shape.positions
+        shapes.check_positions(f"train.{name}.max_length", stage.max_length, positions, settings.model)
         needed = memory.of_training(shape, settings, stage, mean_length=data[name].tokens)
         if device is not None:
             _refuse_too_little(name, settings, shape, stage, device, data[name], needed)
@@ -105,7 +109,12 @@ def _changes(settings: Train, shape: Shape) -> Iterator[dict[str, object]]:
     if settings.zero_stage < 3 and settings.workers > 1:
         yield {"zero_stage": 3}
     for parts in (2, 4, 8):
-        if parts > settings.sequence_parallel and settings.workers % parts == 0 and shape.can_share(parts):
+        if (
+            not settings.min_workers
+            and parts > settings.sequence_parallel
+            and settings.workers % parts == 0
+            and shape.can_share(parts)
+        ):
             yield {"sequence_parallel": parts}
     if settings.offload is None:
         yield {"offload": "cpu"}

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 8 -m pipeline.train --config run.yaml --stage stage1 --rows 5_train/packed_stage1 --out model
 
-The rows are a packed table as the stage `train` makes it, in a local folder. The base model is the config's, or `--model`.
+The rows are a packed table as the stage `train` makes it. The base model is the config's, or `--model`.
 Checkpoints lie in `--checkpoints`; the last one there is gone on from.
 """
 
@@ -11,17 +11,19 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from pipeline.config import load
-from pipeline.errors import UserError
-from pipeline.records import Step
+from pipeline.config import fingerprint, load
+from pipeline.errors import ConfigError, UserError
+from pipeline.records import Step, digest
 from pipeline.storage import Place
-from pipeline.train import engine, loop, marker, model, model_card
-from pipeline.train.schedule import PackedTable, Schedule
+from pipeline.train import loop, marker
+from pipeline.train.job import StageJob
+from pipeline.train.stage import run
 
 
 class Watcher(loop.Caller):
@@ -40,18 +42,22 @@ class Watcher(loop.Caller):
                 flush=True,
             )
 
-    def save(self, done: int, write: Callable[[Path], None]) -> None:
+    def save(self, done: int, write: Callable[[Path], None]) -> bool:
         """A checkpoint is due."""
         if self._folder is None:
-            return
+            return False
         target = self._folder / f"step_{done:06d}"
-        unfinished = self._folder / f"unfinished_{done:06d}"
+        unfinished = self._folder / "unfinished"
+        if self._first:
+            shutil.rmtree(unfinished, ignore_errors=True)  # what a killed run left, perhaps of more workers
+        dist.barrier()
         write(unfinished)
         dist.barrier()
         if self._first:
             unfinished.rename(target)
             for old in sorted(self._folder.glob("step_*"))[: -self._kept]:
                 shutil.rmtree(old)
+        return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--config", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one value")
-    parser.add_argument("--stage", choices=("stage1", "stage2"), required=True)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--stage", choices=("stage1", "stage2", "stage2_alone"), required=True)
+    parser.add_argument("--rows", required=True, help="a packed table: a folder, or any URI")
+    parser.add_argument("--out", required=True, help="where the trained model goes: a folder, or any URI")
     parser.add_argument("--model", help="the model to start from; train.model where not given")
     parser.add_argument("--checkpoints", type=Path)
     given = parser.parse_args(arguments)
@@ -85,28 +91,20 @@ def _train(given: argparse.Namespace) -> None:
     if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if gpu else "gloo")
-    source = model.find(given.model or settings.model)
-    optimization = getattr(settings, given.stage)
-    schedule = Schedule(
-        PackedTable(given.rows),
-        rows_per_step=optimization.rows_per_step,
-        epochs=optimization.epochs,
-        seed=settings.seed,
-    )
-    student = engine.load(source, settings)
-    earlier = sorted(given.checkpoints.glob("step_*")) if given.checkpoints else []
-    trained = loop.train(
+    job = StageJob(
         given.stage,
         settings,
-        student,
-        schedule,
-        resume_from=earlier[-1] if earlier else None,
-        caller=Watcher(given.checkpoints, settings.keep_checkpoints),
+        model=given.model or settings.model,
+        rows=Place(given.rows, config.storage.endpoint),
+        target=Place(given.out, config.storage.endpoint),
+        recipe=digest(given.stage, given.model, given.rows, fingerprint(config, "train")),
     )
-    if trained.state_dict is not None:
-        made = marker.Made("torchrun", trained.steps)
-        card = model_card.text(settings, given.stage, trained.steps)
-        model.export(Place(str(given.out)), trained.model, model.load_tokenizer(source), made, trained.state_dict, card)
+    if job.target.files() and marker.read(job.target) is None:
+        raise ConfigError(
+            f"--out is {given.out!r}, which holds other files than a model made here: name another folder"
+        )
+    earlier = sorted(given.checkpoints.glob("step_*")) if given.checkpoints else []
+    run(job, Watcher(given.checkpoints, settings.keep_checkpoints), nullcontext(earlier[-1]) if earlier else None)
 
 
 if __name__ == "__main__":

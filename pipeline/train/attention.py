@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+from pipeline.errors import ConfigError
 
 NAME = "longthought_packed"
 BLOCK, LONGEST_IN_BLOCKS = 128, 1024
@@ -36,6 +38,29 @@ class Bounds:
         return cls(tuple(lengths), ends)
 
 
+def check(config: Any, name: str, longest: int) -> None:
+    """Refuse a model that attends in another way than this, in sequences of so many tokens. Raises ConfigError."""
+    text = config.get_text_config()
+    made_by = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    window = getattr(text, "sliding_window", None) or longest
+    kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    problems = {
+        f"layers of {', '.join(sorted(kinds))}": kinds,
+        f"attention that transformers cannot replace in a {config.model_type}": not (
+            made_by and getattr(made_by, "_supports_attention_backend", False)
+        ),
+        f"attention over the last {window} tokens alone": window < longest,
+        f"positions ({rope}) that depend on the whole row": rope in ("longrope", "dynamic"),
+        "capped attention scores": getattr(text, "attn_logit_softcapping", None),
+        "dropout in attention": getattr(text, "attention_dropout", 0),
+    }
+    if found := next((what for what, is_there in problems.items() if is_there), None):
+        raise ConfigError(
+            f"train.model is {name!r}, which has {found}: give a model with full attention, as Llama or Qwen2.5 have"
+        )
+
+
 def packed_attention(
     _module: Any,
     query: torch.Tensor,
@@ -45,13 +70,15 @@ def packed_attention(
     *,
     bounds: Bounds,
     scaling: float | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention as transformers calls it. Query (1, heads, tokens, size), key and value (1, key heads, tokens, size).
 
     Returns (1, tokens, heads, size).
     """
     assert attention_mask is None and query.shape[0] == 1
+    # What `check` has refused, and what it cannot see in a config.
+    assert not any(more.get(name) for name in ("dropout", "softcap")) and more.get("s_aux") is None, list(more)
     if query.is_cuda:
         query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
         return _flash(query, key, value, bounds, scaling)[None], None

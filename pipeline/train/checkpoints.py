@@ -6,6 +6,7 @@ goes on. The data position is the number of steps, and the noise of dropout is a
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from pipeline.config import Train
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import Step
+from pipeline.train.ranks import together
 
 STATE_FILE = "longthought.json"
 TAG, UNIVERSAL = "deepspeed", "universal"
+CONVERTERS = 8
+"""Processes that make a checkpoint universal, each with a worker's part of it in memory."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +38,45 @@ class Behind:
     universal: bool
 
 
-def write(engine: Any, settings: Train, steps: Sequence[Step], folder: Path) -> None:
-    """This rank's files of a checkpoint; all ranks together.
+def write(engine: Any, settings: Train, recipe: str, steps: Sequence[Step], folder: Path) -> None:
+    """This rank's files of a checkpoint of the training that a `recipe` stands for; all ranks together.
 
     Raises DataError on all of them where one cannot write; nothing of it is left then.
     """
     failures: list[str] = []
-    with _remembering(engine.checkpoint_engine, failures):
-        engine.save_checkpoint(str(folder), tag=TAG)
-    everyones: list[list[str]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(everyones, failures)
-    if first := next((each[0] for each in everyones if each), None):
+    try:
+        with together():
+            _make(folder, failures)
+            _refuse(failures, steps, folder)
+        with together():
+            with _remembering(engine.checkpoint_engine, failures):
+                engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+            if dist.get_rank() == 0 and not failures:
+                told = {"recipe": recipe, "writers": _writers(settings), "steps": [asdict(step) for step in steps]}
+                _write(folder / STATE_FILE, json.dumps(told), failures)
+            _refuse(failures, steps, folder)
+    except DataError:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"the checkpoint after step {len(steps)} cannot be written to {str(folder)!r} ({first})")
-    if dist.get_rank() == 0:
-        state = {"writers": _writers(settings), "steps": [asdict(step) for step in steps]}
-        (folder / STATE_FILE).write_text(json.dumps(state))
+        raise
+
+
+def _make(folder: Path, failures: list[str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        failures.append(str(error))
+
+
+def _write(file: Path, text: str, failures: list[str]) -> None:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        failures.append(str(error))
+
+
+def _refuse(failures: Sequence[str], steps: Sequence[Step], folder: Path) -> None:
+    if failures:
+        raise DataError(f"the checkpoint after step {len(steps)} cannot be written to {str(folder)!r} ({failures[0]})")
 
 
 @contextlib.contextmanager
@@ -69,7 +97,7 @@ def _remembering(files: Any, failures: list[str]) -> Iterator[None]:
         files.save = save
 
 
-def find(folder: Path | None, settings: Train) -> Behind | None:
+def find(folder: Path | None, settings: Train, recipe: str) -> Behind | None:
     """What a checkpoint's folder holds; it is converted where another number of workers wrote it, or (1 and 2) another ZeRO stage.
 
     Raises ConfigError where it cannot be used.
@@ -77,11 +105,16 @@ def find(folder: Path | None, settings: Train) -> Behind | None:
     if folder is None:
         return None
     state = json.loads((folder / STATE_FILE).read_text())
+    if state["recipe"] != recipe:
+        raise ConfigError(
+            f"the checkpoint in {str(folder)!r} is of another training (stage, model, rows or settings): "
+            "name another folder for checkpoints, or delete it"
+        )
     steps = [Step(**step) for step in state["steps"]]
     wrote, now = state["writers"], _writers(settings)
     if wrote == now:
         return Behind(folder, steps, universal=False)
-    kinds = {_KIND[each["train.zero_stage"]] for each in (wrote, now)}
+    kinds = {_kind(each) for each in (wrote, now)}
     if wrote["train.dtype"] != now["train.dtype"] or len(kinds) > 1 or None in kinds:
         raise ConfigError(
             f"the last checkpoint of this stage was written with {_text(wrote)}, now there is {_text(now)}: "
@@ -91,17 +124,28 @@ def find(folder: Path | None, settings: Train) -> Behind | None:
     return Behind(folder, steps, universal=True)
 
 
-_KIND = {0: None, 1: "weights whole", 2: "weights whole", 3: "weights shared out"}
-"""ZeRO stages whose checkpoints can be converted for one another."""
+def _kind(writers: dict[str, Any]) -> str | None:
+    """What stands in a checkpoint: those of one kind can be converted for one another, those of none cannot."""
+    if writers["train.offload"] == "nvme":  # its states are no part of what is converted
+        return None
+    if writers["train.zero_stage"] == 3:
+        return "weights shared out"
+    # DeepSpeed 0.19.8 takes those who share a sequence for parts of a model.
+    return None if writers["train.zero_stage"] == 0 or writers["train.sequence_parallel"] > 1 else "weights whole"
 
 
 def load(engine: Any, behind: Behind) -> None:
     """Bring an engine to where a checkpoint was written."""
+    groups = engine.optimizer.param_groups
+    decays = [group["weight_decay"] for group in groups]
     engine.load_checkpoint(str(behind.folder), tag=UNIVERSAL if behind.universal else TAG)
     if behind.universal:
-        # DeepSpeed 0.19.8 gives all parameters one counter of steps, which each of them would count up.
-        for state in engine.optimizer.optimizer.state.values():
-            state["step"] = state["step"].clone()
+        # DeepSpeed 0.19.8 gives all parameters one counter of steps, on the CPU, which each of them would count up; and with
+        # ZeRO-3 the settings of the first group.
+        for parameter, state in engine.optimizer.optimizer.state.items():
+            state["step"] = state["step"].to(parameter.device, torch.float32, copy=True)
+        for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
 
 
 def _convert(folder: Path) -> None:
@@ -113,7 +157,8 @@ def _convert(folder: Path) -> None:
         if not (target / "done").exists():
             command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
             command += ["--input_folder", str(folder / TAG), "--output_folder", str(target)]
-            command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+            workers = str(min(CONVERTERS, os.cpu_count() or 1))
+            command += ["--num_extract_workers", workers, "--num_merge_workers", workers]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
@@ -125,6 +170,7 @@ def _writers(settings: Train) -> dict[str, Any]:
     return {
         "workers": dist.get_world_size(),
         "train.zero_stage": settings.zero_stage,
+        "train.sequence_parallel": settings.sequence_parallel,
         "train.offload": settings.offload,
         "train.dtype": settings.dtype,
     }

@@ -40,7 +40,19 @@ def check_template(tokenizer: Any, vocabulary: int, name: str) -> None:
             f"the chat template of {name!r} has no generation prompt: give one that honours add_generation_prompt"
         )
     example = Example("template-check", "stage1", "", "", [*user, Message("assistant", "<think>\n1+1\n</think>\n\n2")])
-    tokenize(example, tokenizer)
+    tokens, rendered = tokenize(example, tokenizer), _render(tokenizer, example.messages, prompt=False)
+    read = tokenizer.decode(tokens.ids, clean_up_tokenization_spaces=False)
+    if not rendered.startswith(read):
+        differ = next(index for index, (a, b) in enumerate(zip(read + "\0", rendered + "\1", strict=False)) if a != b)
+        raise DataError(
+            f"the tokenizer of {name!r} reads the template's {rendered[differ : differ + 40]!r} as {read[differ : differ + 40]!r}: "
+            "give a model whose tokens decode to what it was given"
+        )
+    if tokens.ids[-1] != tokenizer.eos_token_id:
+        raise DataError(
+            f"the tokenizer of {name!r} ends an assistant turn with the token {tokens.ids[-1]}, not with its eos_token "
+            f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}): make it one special token"
+        )
 
 
 def check_ids(tokenizer: Any) -> list[int]:
@@ -61,11 +73,12 @@ def tokenize(example: Example, tokenizer: Any) -> Tokenized:
             continue
         prompt = _render(tokenizer, example.messages[:index], prompt=True)
         turn = _after(prompt, _render(tokenizer, example.messages[: index + 1], prompt=False), example)
-        answer = _encode(tokenizer, _until_end_of_turn(turn, tokenizer, message, example))
+        said = _until_end_of_turn(turn, tokenizer, message, example)
+        answer = _encode(tokenizer, said)
         context = _encode(tokenizer, _after(done, prompt, example))
         ids += context + answer
         targets += [False] * len(context) + [True] * len(answer)
-        done = prompt + tokenizer.decode(answer)
+        done = prompt + said
     if not ids:
         raise DataError(f"example {example.example_id!r} has no assistant turn: remove it from the training set")
     return Tokenized(example.example_id, np.array(ids, np.int32), np.array(targets, np.bool_))

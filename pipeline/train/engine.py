@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,21 @@ def load(source: Source, settings: Train) -> Any:
         torch.manual_seed(settings.seed)
         lora.add(model, settings.lora)
     return model
+
+
+def check(settings: Train) -> None:
+    """Refuse a node that lacks what the settings ask for. Raises ConfigError."""
+    if settings.offload != "nvme":
+        return
+    folder = Path(settings.nvme_folder)
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ConfigError(f"train.nvme_folder is {str(folder)!r}, which is no folder that can be written: name one")
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    if not AsyncIOBuilder().is_compatible(verbose=False):
+        raise ConfigError(
+            "train.offload is nvme, but DeepSpeed's async_io lacks libaio here: install libaio-dev and a compiler"
+        )
 
 
 def _with_liger(model: Any) -> None:
@@ -86,6 +102,8 @@ def prepare(settings: Train, optimization: Optimization, model: Any, passes: int
             dist_init_required=False,
             mpu=groups,
         )
+    # Beside each checkpoint it puts a script of its own, on one rank alone, which a full disk would end there.
+    engine._copy_recovery_script = lambda _: None
     return engine
 
 
@@ -158,18 +176,8 @@ def _bf16(settings: Train) -> dict[str, Any]:
 
 
 def _offload(settings: Train) -> dict[str, Any]:
-    if settings.offload != "nvme":
-        return {"device": "cpu", "pin_memory": settings.worker_gpus > 0}
-    folder = Path(settings.nvme_folder)
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ConfigError(f"train.nvme_folder is {str(folder)!r}, which is no folder that can be written: name one")
-    from deepspeed.ops.op_builder import AsyncIOBuilder
-
-    if not AsyncIOBuilder().is_compatible(verbose=False):
-        raise ConfigError(
-            "train.offload is nvme, but DeepSpeed's async_io lacks libaio here: install libaio-dev and a compiler"
-        )
-    return {"device": "nvme", "nvme_path": str(folder), "pin_memory": settings.worker_gpus > 0}
+    there = {"device": "nvme", "nvme_path": settings.nvme_folder} if settings.offload == "nvme" else {"device": "cpu"}
+    return {**there, "pin_memory": settings.worker_gpus > 0}
 
 
 def step(engine: Any) -> float:
@@ -181,7 +189,8 @@ def step(engine: Any) -> float:
     if engine.zero_optimization_stage() == 0:  # it tells no norm, and forgets the gradients
         norm = torch.nn.utils.get_total_norm(each.grad for each in engine.module.parameters() if each.grad is not None)
     engine.step()
-    return float(engine.get_global_grad_norm() or norm or 0.0)
+    told = float(engine.get_global_grad_norm() or norm or 0.0)
+    return told if told >= 0 else math.nan  # DeepSpeed says -1 where it is no number
 
 
 def full_weights(engine: Any, zero_stage: int) -> dict[str, torch.Tensor] | None:

@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pipeline.train.engine import averaged_over, full_weights, prepare, readers_
 from pipeline.train.engine import step as step_of
 from pipeline.train.figures import Clock, peak_flops, peak_memory
 from pipeline.train.packing import IGNORED
+from pipeline.train.ranks import together
 from pipeline.train.schedule import Schedule
 
 FINAL_LEARNING_RATE = 0.1
@@ -42,8 +43,8 @@ SPIKE_WINDOW = 20
 class Caller:
     """What the loop tells whoever called it, on every rank. Override what you want to hear."""
 
-    def started(self, done: int) -> None:
-        """The loop begins, with so many steps behind it."""
+    def started(self, done: int, steps: int) -> None:
+        """The loop begins, with so many of its steps behind it."""
 
     def stepped(self, step: Step) -> None:
         """A step is done."""
@@ -52,8 +53,10 @@ class Caller:
         """Whether a checkpoint is wanted now, for a node is about to be taken away. All ranks say the same."""
         return False
 
-    def save(self, done: int, write: Callable[[Path], None]) -> None:
-        """A checkpoint is due after so many steps: `write` puts this rank's files into a local folder."""
+    def save(self, done: int, write: Callable[[Path], None]) -> bool:
+        """A checkpoint is due after so many steps: `write` puts this rank's files into a local folder. Says whether one is kept."""
+        del done, write
+        return False
 
     def uploaded(self) -> float:
         """Seconds that checkpoints took on their way to storage, of those that arrived since this was last asked."""
@@ -75,10 +78,12 @@ def train(
     model: Any,
     schedule: Schedule,
     *,
-    resume_from: Path | None = None,
+    recipe: str = "",
+    resume_from: AbstractContextManager[Path | None] | None = None,
     caller: Caller | None = None,
 ) -> Trained:
-    """Train a model for one stage, on every rank.
+    """Train a model for one stage, on every rank. `resume_from` is a checkpoint's folder, for as long as it is being read; it must
+    be of the same `recipe`, a hash of all that decides what is trained.
 
     Raises ConfigError where the checkpoint to resume from cannot be used, and where the training diverges; DataError where a
     checkpoint cannot be written.
@@ -87,15 +92,17 @@ def train(
     rank, world_size = dist.get_rank(), dist.get_world_size()
     readers = readers_of(settings)
     reader, part = divmod(rank, settings.sequence_parallel)
-    optimization: Optimization = getattr(settings, stage)
+    optimization = settings.optimization(stage)
     passes = -(-schedule.rows_for_each(readers) // settings.micro_rows)
     shape = shapes.of_config(model.config)
-    behind = checkpoints.find(resume_from, settings)
-    engine = prepare(settings, optimization, model, passes, universal=behind is not None and behind.universal)
-    if behind is not None:
-        checkpoints.load(engine, behind)
+    with resume_from or nullcontext() as folder:
+        with together():
+            behind = checkpoints.find(folder, settings, recipe)
+        engine = prepare(settings, optimization, model, passes, universal=behind is not None and behind.universal)
+        if behind is not None:
+            checkpoints.load(engine, behind)
     steps = behind.steps if behind is not None else []
-    caller.started(len(steps))
+    caller.started(len(steps), schedule.steps)
     saved = len(steps)
     clock, peak = Clock(engine.device), peak_flops(engine.device)
 
@@ -139,7 +146,7 @@ def train(
             tokens=batch.tokens,
             target_tokens=batch.targets,
             seconds=seconds,
-            fill=batch.tokens / (optimization.rows_per_step * optimization.max_length),
+            fill=batch.tokens / (len(schedule.indices(step)) * optimization.max_length),
             mfu=floating / seconds / (peak * world_size) if peak else None,
             memory=peak_memory(engine.device),
             data_s=phases.get("data", 0.0),
@@ -155,8 +162,8 @@ def train(
         done = len(steps)
         if done < schedule.steps and (done % settings.checkpoint_every == 0 or caller.leaving()):
             with clock.phase("checkpoint"), _last_good(saved):
-                caller.save(done, lambda folder: checkpoints.write(engine, settings, steps, folder))
-            saved = done
+                kept = caller.save(done, lambda folder: checkpoints.write(engine, settings, recipe, steps, folder))
+            saved = done if kept else saved
 
     weights = full_weights(engine, settings.zero_stage)
     return Trained(model, lora.merged(weights, settings.lora) if weights and settings.lora else weights, steps)
@@ -210,11 +217,14 @@ def _learning_rate(optimization: Optimization, step: int, steps: int) -> float:
 def _guard(record: Step, steps: Sequence[Step], settings: Train, optimization: Optimization, saved: int) -> None:
     """Refuse to go on where the training diverges."""
     usual = statistics.median(step.loss for step in steps[-SPIKE_WINDOW:]) if len(steps) >= SPIKE_WINDOW else math.inf
-    if math.isfinite(record.loss) and math.isfinite(record.grad_norm) and record.loss <= settings.max_spike * usual:
+    finite = math.isfinite(record.loss) and math.isfinite(record.grad_norm)
+    if finite and record.loss <= settings.max_spike * usual:
         return
-    why = f"the usual is {usual:.4g}" if math.isfinite(record.loss) and math.isfinite(usual) else "not a number"
+    what = f"the loss is {record.loss:.4g}" + (f", usual are {usual:.4g}" if math.isfinite(usual) else "")
+    section = "stage1" if record.stage == "stage1" else "stage2"
+    go_on = "raise train.max_spike to go on from there, or " if finite else ""
     raise ConfigError(
-        f"{record.stage} diverged: the loss is {record.loss:.4g} ({why}) and the gradient norm {record.grad_norm:.4g} at step "
-        f"{record.step + 1}; {_checkpoint(saved)}: lower train.{record.stage}.learning_rate (now {optimization.learning_rate:g}) or "
-        "train.max_grad_norm, or raise train.max_spike"
+        f"{record.stage} diverged at step {record.step + 1}: {what}, the gradient norm {record.grad_norm:.4g}; {_checkpoint(saved)}: "
+        f"{go_on}lower train.{section}.learning_rate (now {optimization.learning_rate:g}) or train.max_grad_norm, with which "
+        "the stage begins anew"
     )

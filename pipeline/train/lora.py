@@ -28,15 +28,13 @@ def add(model: Any, settings: Lora) -> None:
 
 
 def merged(weights: Mapping[str, torch.Tensor], settings: Lora) -> dict[str, torch.Tensor]:
-    """The weights of the model as it was before, with the additions in them."""
+    """The weights of the model as it was before, with the additions in them: those that are given are changed in place."""
     scale = settings.alpha / settings.rank
-    found: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
-        if name.endswith((DOWN, UP)):
-            continue
         layer = name.removesuffix(BASE)
         if layer != name:
             addition = weights[layer + UP].float() @ weights[layer + DOWN].float()
-            weight = (weight.float() + scale * addition).to(weight.dtype)
-        found[name.replace(".base_layer.", ".")] = weight
-    return found
+            weight.copy_(weight.float() + scale * addition)
+    return {
+        name.replace(".base_layer.", "."): weight for name, weight in weights.items() if not name.endswith((DOWN, UP))
+    }

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from pipeline import records, storage
 from pipeline.config import Rope
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.storage import Place
 from pipeline.train import conversations, marker
 from pipeline.train.marker import Made
@@ -67,6 +69,15 @@ def find(name: str, endpoint: str | None = None, *, weights: bool = True) -> Sou
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         return Source(name, name)
     raise DataError(f"train.model is {name!r}, which does not exist: {MEND}")
+
+
+def fetched(source: Source) -> Source:
+    """The same with its files on this node, where it is a name of the hub."""
+    if source.location != source.name or Path(source.location).exists():
+        return source
+    with _Explained(source, "model"):
+        folder = snapshot_download(source.name, allow_patterns=[f"*{end}" for end in (".safetensors", *DESCRIPTION)])
+    return Source(source.name, folder)
 
 
 def _file_in_package(name: str) -> Path:
@@ -121,8 +132,13 @@ def load_config(source: Source, rope: Rope | None = None) -> Any:
     if rope is not None:
         text = config.get_text_config()
         text.max_position_embeddings = rope.positions
-        text.rope_parameters = {"rope_type": "default", "rope_theta": rope.theta}
+        kept = {name: value for name, value in _rope_of(text).items() if name == "partial_rotary_factor"}
+        text.rope_parameters = {"rope_type": "default", "rope_theta": rope.theta, **kept}
     return config
+
+
+def _rope_of(text: Any) -> Mapping[str, Any]:
+    return getattr(text, "rope_parameters", None) or {}
 
 
 def load_model(source: Source, dtype: torch.dtype, rope: Rope | None = None) -> Any:
@@ -138,16 +154,6 @@ def load_model(source: Source, dtype: torch.dtype, rope: Rope | None = None) -> 
     return model
 
 
-def check_positions(setting: str, length: int, config: Any, name: str) -> None:
-    """Refuse sequences longer than the model's positions. `setting` is the name of what asks for so many tokens."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and length > positions:
-        raise ConfigError(
-            f"{setting} is {length}, beyond the {positions} positions of {name!r}: set {setting} to at most {positions}, or "
-            f"train.rope to {{positions: {length}, theta: ...}} (300,000 for 32,768 positions of a Qwen2.5-Math)"
-        )
-
-
 class _Explained:
     """Turns whatever transformers makes of a bad folder into one line."""
 
@@ -158,11 +164,27 @@ class _Explained:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # OSError: missing files, unknown hub names; ValueError, KeyError: unknown types; SafetensorError: cut files.
-        if isinstance(error, OSError | ValueError | KeyError) or type(error).__name__ == "SafetensorError":
+        # OSError: missing files, unknown hub names; ValueError, KeyError: unknown types; SafetensorError: cut files; RuntimeError:
+        # weights of other sizes than the config's.
+        if isinstance(error, OSError | ValueError | KeyError | SafetensorError | RuntimeError):
             first = " ".join(str(error).split())[:200]
             message = f"train.model is {self.source.name!r}, whose {self.part} cannot be loaded ({first}): {MEND}"
             raise DataError(message) from error
+
+
+def _end_of_turn_ends(generation: Any, token: int) -> None:
+    """Whoever generates must stop at the token that training ends a turn with: a base model's own list may lack it.
+
+    Settings of sampling without sampling, which some models come with, cannot be saved.
+    """
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        generation.do_sample = True
+    known = generation.eos_token_id
+    others = [] if known is None else known if isinstance(known, list) else [known]
+    if token not in others:
+        generation.eos_token_id = [token, *others] if others else token
 
 
 def export(
@@ -181,10 +203,16 @@ def export(
     marker.remove(folder)
     folder.delete()
     model.config.use_cache = True
-    with tempfile.TemporaryDirectory(prefix="longthought-export-") as temporary:
-        model.save_pretrained(temporary, state_dict=state_dict, max_shard_size=SHARD_SIZE)
-        tokenizer.save_pretrained(temporary)
-        if card is not None:
-            (Path(temporary) / "README.md").write_text(card)
-        storage.upload(Path(temporary), folder)
+    _end_of_turn_ends(model.generation_config, tokenizer.eos_token_id)
+    with storage.filled(folder) as local:
+        try:
+            model.save_pretrained(local, state_dict=state_dict, max_shard_size=SHARD_SIZE)
+            tokenizer.save_pretrained(local)
+            if card is not None:
+                (local / "README.md").write_text(card)
+        except (OSError, SafetensorError) as error:
+            first = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"the model cannot be written to {str(local)!r} ({first}): free some space and run again"
+            ) from error
     marker.write(folder, replace(made, check_ids=conversations.check_ids(tokenizer)))

@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import Optimization, Train
+from pipeline.config import Train
 from pipeline.markdown import grid
 from pipeline.records import Step, TrainStage
 
 LEARNED: dict[TrainStage, str] = {
     "stage1": "solutions rewritten step by step",
     "stage2": "the teacher's verified long thoughts, after stage 1",
+    "stage2_alone": "the teacher's verified long thoughts, without stage 1",
 }
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -28,7 +29,7 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=1024)[0]))
 
 def text(settings: Train, stage: TrainStage, steps: Sequence[Step]) -> str:
     """The card."""
-    optimization: Optimization = getattr(settings, stage)
+    optimization = settings.optimization(stage)
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",

@@ -13,9 +13,11 @@ import torch
 
 from pipeline.config import Config, Optimization, Train
 from pipeline.errors import DataError
+from pipeline.plan import shapes
+from pipeline.plan.shapes import Shape
 from pipeline.records import Example, PackedRow, Rejected, RejectReason, TrainStage, digest, to_json
 from pipeline.storage import Place, read_columns
-from pipeline.train import conversations, marker, model, packing
+from pipeline.train import attention, conversations, marker, model, packing
 
 EXAMPLES_OF: dict[TrainStage, str] = {"stage1": "reformat", "stage2": "verify"}
 """Which stage of the run made the examples of which stage of training."""
@@ -30,31 +32,32 @@ def check(config: Config) -> None:
     """
     settings, serve = config.train, config.serve
     source = model.find(settings.model, config.storage.endpoint, weights=False)
-    shape = checked(source, settings)[1]
-    model.check_positions("serve.max_model_len", serve.max_model_len, shape, settings.model)
+    _, shape = checked(source, settings)
+    shapes.check_positions("serve.max_model_len", serve.max_model_len, shape.positions, settings.model)
 
 
-def checked(source: model.Source, settings: Train) -> tuple[Any, Any]:
-    """The tokenizer and the config of a model that can be trained."""
-    tokenizer, shape = model.load_tokenizer(source), model.load_config(source, settings.rope)
+def checked(source: model.Source, settings: Train) -> tuple[Any, Shape]:
+    """The tokenizer and the shape of a model that can be trained."""
+    tokenizer, config = model.load_tokenizer(source), model.load_config(source, settings.rope)
+    shape = shapes.of_config(config)
+    attention.check(config, settings.model, max(settings.stage1.max_length, settings.stage2.max_length))
     for name, stage in (("stage1", settings.stage1), ("stage2", settings.stage2)):
-        model.check_positions(f"train.{name}.max_length", stage.max_length, shape, settings.model)
-    conversations.check_template(tokenizer, shape.get_text_config().vocab_size, settings.model)
+        shapes.check_positions(f"train.{name}.max_length", stage.max_length, shape.positions, settings.model)
+    conversations.check_template(tokenizer, shape.vocabulary, settings.model)
     return tokenizer, shape
 
 
-def base(settings: Train, target: Place, endpoint: str | None) -> model.Source:
-    """The base model as a folder: a GGUF file is unpacked once, anything else is used in place. It is checked."""
-    source = model.find(settings.model, endpoint)
+def base(settings: Train, target: Place, endpoint: str | None) -> None:
+    """Have the base model as a folder: a GGUF file is unpacked once, anything else is used in place. It is checked."""
+    source = model.find(settings.model, endpoint, weights=False)
     if source.gguf_file is not None:
         recipe = digest(settings.model)
         made = marker.read(target)
         if made is None or made.recipe != recipe:
             unpacked = model.load_model(source, torch.bfloat16)
             model.export(target, unpacked, model.load_tokenizer(source), marker.Made(recipe, []))
-        source = model.find(target.uri, endpoint)
+        source = model.find(target.uri, endpoint, weights=False)
     checked(source, settings)
-    return source
 
 
 @dataclass(frozen=True)

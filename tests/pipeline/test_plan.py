@@ -46,6 +46,22 @@ def test_a_config_has_the_shape_that_is_built_in():
     assert shapes.of_config(config) == shapes.KNOWN["Qwen2.5-1.5B"]
 
 
+def test_what_is_no_dense_decoder_is_refused():
+    from transformers import BloomConfig, Qwen2MoeConfig
+
+    for config, said in ((Qwen2MoeConfig(), "sets num_experts"), (BloomConfig(), "has no intermediate_size")):
+        with pytest.raises(ConfigError, match=said):
+            shapes.of_config(config)
+
+
+def test_a_sequence_beyond_the_models_positions_is_refused_naming_the_fix():
+    shape = shapes.KNOWN["Qwen2.5-Math-1.5B"]
+    said = r"beyond the 4096 positions of 'm': set train\.stage1\.max_length to at most 4096, or train\.rope"
+    with pytest.raises(ConfigError, match=said):
+        training.of_run(settings(), shape, DEVICES["H200"], DATA)
+    training.of_run(settings(rope={"positions": 32_768, "theta": 3e5}), shape, DEVICES["H200"], DATA)
+
+
 def test_operations_are_six_for_each_weight_and_token_and_attention():
     shape = shapes.KNOWN["Qwen2.5-1.5B"]
     assert shape.operations(1, 0, 1) == 6 * shape.weights

@@ -25,6 +25,7 @@ from pipeline.records import Example, Message, PackedRow, Rejected, Step
 from pipeline.stage import Manifest, StageFolder, StageRun, model_place, root_of
 from pipeline.storage import read_rows, write_rows
 from pipeline.train import marker
+from ray_jobs.train import OUR_LIST, RAYS_LIST
 
 pytestmark = [pytest.mark.ray, pytest.mark.train]
 
@@ -105,11 +106,20 @@ def wait_for_checkpoint(root: Path, step: int = STEPS_BEFORE_CHECKPOINT, seconds
     """Until Ray Train has noted the first stage's checkpoint of a step, or of a later one."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for snapshot in root.glob("5_train/checkpoints/stage1-*/checkpoint_manager_snapshot.json"):
+        for snapshot in root.glob(f"5_train/checkpoints/stage1-*/{RAYS_LIST}"):
             if max(map(int, re.findall(r"step_(\d+)", snapshot.read_text())), default=0) >= step:
                 return
         time.sleep(0.02)
     raise TimeoutError("no checkpoint")
+
+
+def last_checkpoint(root: Path) -> list[Step]:
+    """The steps behind the last checkpoint that is noted; Ray Train's own list of them is cut, as by a crash."""
+    (folder,) = root.glob("5_train/checkpoints/stage1-*")
+    name = json.loads((folder / OUR_LIST).read_text())["latest_checkpoint_result"]["checkpoint_dir_name"]
+    rays = folder / RAYS_LIST
+    rays.write_text(rays.read_text()[:100])
+    return [Step(**step) for step in json.loads((folder / name / "longthought.json").read_text())["steps"]]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +204,7 @@ def test_the_users_mistakes_reach_the_driver(cluster, model_folder, tmp_path):
 
 
 def test_gpus_the_cluster_lacks_are_said_in_time(cluster, model_folder, tmp_path):
-    config = prepare(tmp_path, model_folder, worker_gpus=1)
+    config = prepare(tmp_path, model_folder, worker_gpus=1, dtype="bfloat16")
     started = time.monotonic()
     with pytest.raises(ResourceError, match=r"train needs 2 workers of 0.5 CPU and 1 GPU, .* 0 GPU"):
         train(config)
@@ -218,9 +228,28 @@ def test_a_half_written_model_does_not_look_complete(model_folder, tmp_path):
         and made.check_ids[:5] == [256, *tiny.tokenizer()("user")["input_ids"]]
     )
     loaded.save_pretrained = lambda *_, **__: (_ for _ in ()).throw(OSError("no space left on device"))
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match=r"cannot be written to .* \(no space left on device\): free some space"):
         model.export(target, loaded, tiny.tokenizer(), marker.Made("recipe", []))
     assert marker.read(target) is None
+
+
+@pytest.mark.slow
+def test_storage_that_takes_no_checkpoint_is_said_in_one_line(cluster, model_folder, tmp_path):
+    config = prepare(tmp_path, model_folder, max_failures=0)
+
+    def block() -> None:
+        while not (folders := list(tmp_path.glob("5_train/checkpoints/stage1-*"))):
+            time.sleep(0.02)
+        (folders[0] / f"step_{STEPS_BEFORE_CHECKPOINT:06d}_of_2").write_text("a file where the folder should be")
+
+    blocker = threading.Thread(target=block)
+    blocker.start()
+    with pytest.raises(
+        ResourceError, match=r"stage1 lost its workers more often .* by: cannot use .*step_000008_of_2"
+    ) as told:
+        train(config)
+    blocker.join()
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.slow
@@ -239,7 +268,7 @@ def test_the_training_does_not_wait_for_slow_storage(s3, cluster, model_folder, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_worker_is_killed_then_the_driver_then_one_worker_goes_on(unbroken, model_folder, tmp_path):
     file = tmp_path / "config.yaml"
     code = "import sys; from pipeline.config import load; from ray_jobs.train import run; run(load(sys.argv[1]))"
@@ -248,14 +277,17 @@ def test_a_worker_is_killed_then_the_driver_then_one_worker_goes_on(unbroken, mo
     config = prepare(tmp_path, model_folder, checkpoint_every=1)
     file.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for_checkpoint(tmp_path, 7)
-    children = psutil.Process(driver.pid).children(recursive=True)
-    workers = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
-    assert len(workers) == 2
-    workers[1].kill()
-    wait_for_checkpoint(tmp_path, 13)
-    driver.kill()
-    driver.wait()
+    try:
+        wait_for_checkpoint(tmp_path, 7, seconds=300)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        workers = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        workers[1].kill()
+        wait_for_checkpoint(tmp_path, 13, seconds=300)
+    finally:
+        driver.kill()
+        driver.wait()
+    noted = last_checkpoint(tmp_path)
     alone = config.model_copy(update={"train": config.train.model_copy(update={"workers": 1})})
     file.write_text(yaml.safe_dump(json.loads(alone.model_dump_json())))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
@@ -264,3 +296,7 @@ def test_a_worker_is_killed_then_the_driver_then_one_worker_goes_on(unbroken, mo
     for stage in ("stage1", "stage2"):
         assert [step.loss for step in broken[stage]] == pytest.approx([step.loss for step in whole[stage]], rel=1e-3)
         assert [step.target_tokens for step in broken[stage]] == [step.target_tokens for step in whole[stage]]
+    assert len(noted) >= 13
+    assert broken["stage1"][: len(noted)] == noted, (
+        "no step behind the checkpoint is trained again: its seconds are the same"
+    )

@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from tokenizers.normalizers import Lowercase
 
 from pipeline.errors import DataError
 from pipeline.records import Example, Message
@@ -60,6 +61,22 @@ def test_an_unfit_template_is_refused_in_one_line(template, said):
     with pytest.raises(DataError, match=said) as refusal:
         conversations.check_template(tiny.tokenizer(template), 258, "some/model")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_that_does_not_give_back_what_it_read_is_refused():
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    with pytest.raises(DataError, match=r"reads the template's 'What is 1\+1\?.*' as 'what is 1\+1\?") as refusal:
+        conversations.check_template(tokenizer, 258, "some/model")
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_end_of_turn_in_pieces_is_refused():
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = tiny.TEMPLATE.replace("<|im_end|>", "</s>")
+    tokenizer._special_tokens_map["eos_token"] = "</s>"
+    with pytest.raises(DataError, match="make it one special token"):
+        conversations.check_template(tokenizer, 258, "some/model")
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tokenizer):

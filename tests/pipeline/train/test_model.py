@@ -7,19 +7,77 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from transformers import (
+    BloomConfig,
+    Gemma2Config,
+    GlmConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3NextConfig,
+)
 
 from pipeline.config import Rope
 from pipeline.errors import ConfigError, DataError
 from pipeline.storage import Place
-from pipeline.train import marker, model
+from pipeline.train import attention, marker, model
 
 
-def test_a_sequence_beyond_the_models_positions_is_refused_naming_the_fix():
-    with pytest.raises(
-        ConfigError,
-        match=r"beyond the 512 positions of 'm': set train\.stage1\.max_length to at most 512, or train\.rope",
-    ):
-        model.check_positions("train.stage1.max_length", 513, tiny.model().config, "m")
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (LlamaConfig(attention_dropout=0.1), "dropout in attention"),
+        (MistralConfig(sliding_window=4096), "attention over the last 4096 tokens alone"),
+        (Gemma2Config(sliding_window=None), "capped attention scores"),
+        (
+            LlamaConfig(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
+            r"positions \(dynamic\) that depend on the whole row",
+        ),
+        (BloomConfig(), "attention that transformers cannot replace in a bloom"),
+        (Qwen3NextConfig(), "layers of linear_attention"),
+    ],
+)
+def test_a_model_that_attends_otherwise_is_refused(config, said):
+    with pytest.raises(ConfigError, match=said) as refusal:
+        attention.check(config, "some/model", 4097)
+    assert "\n" not in str(refusal.value)
+
+
+def test_full_attention_and_wide_windows_are_accepted():
+    for config in (LlamaConfig(), MistralConfig(sliding_window=4096), Qwen2Config(), Qwen3Config(), Phi3Config()):
+        attention.check(config, "some/model", 4096)
+
+
+def test_more_positions_leave_the_other_settings_of_the_embedding(tmp_path):
+    config = GlmConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
+    config.save_pretrained(tmp_path)
+    longer = model.load_config(model.Source("m", str(tmp_path)), Rope(positions=4096, theta=3e5))
+    assert longer.rope_parameters["partial_rotary_factor"] == config.rope_parameters["partial_rotary_factor"] == 0.5
+
+
+def test_weights_of_another_size_than_the_config_are_refused(tmp_path):
+    tiny.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+    with pytest.raises(DataError, match="cannot be loaded"):
+        model.load_model(model.find(str(tmp_path)), torch.float32)
+
+
+def test_settings_of_sampling_without_sampling_do_not_cost_the_export(tmp_path):
+    base = tiny.model()
+    base.generation_config.temperature = 0.6
+    model.export(Place(str(tmp_path)), base, tiny.tokenizer(), marker.Made("r", []))
+    told = json.loads((tmp_path / "generation_config.json").read_text())
+    assert told["do_sample"] is True and told["temperature"] == 0.6
+
+
+def test_an_exported_model_stops_at_the_end_of_turn_of_its_training(tmp_path):
+    base = tiny.model()
+    base.generation_config.eos_token_id = 5
+    model.export(Place(str(tmp_path)), base, tiny.tokenizer(), marker.Made("r", []))
+    assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == [257, 5]
 
 
 def test_a_model_gets_more_positions(tmp_path):

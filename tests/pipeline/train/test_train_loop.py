@@ -6,6 +6,7 @@ All variants run side by side in two groups of real processes (one worker, two w
 import os
 import resource
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from pipeline.config import Optimization, Train
 from pipeline.errors import ConfigError, DataError
 from pipeline.records import PackedRow
 from pipeline.storage import Place, write_rows
-from pipeline.train import conversations, engine, loop, model, packing
+from pipeline.train import conversations, engine, loop, model, packing, stage
+from pipeline.train.job import StageJob
 from pipeline.train.objective import Student
 from pipeline.train.schedule import PackedTable, Schedule
 
@@ -27,8 +29,11 @@ pytestmark = pytest.mark.train
 EPOCHS = 7
 """21 steps."""
 
-KEPT = ((1, "float32"), (2, "bfloat16"), (3, "float32"))
+KEPT = ((1, "float32"), (1, "bfloat16"), (2, "bfloat16"), (3, "float32"), (3, "bfloat16"))
 """ZeRO stages and types whose runs are broken off."""
+
+CONVERTED = ((1, 2, "float32"), (3, 3, "float32"), (1, 1, "bfloat16"), (2, 2, "bfloat16"), (3, 3, "bfloat16"))
+"""ZeRO stages from which and to which a run goes on with fewer workers."""
 
 UNEVEN = {"rows": 11, "epochs": 3, "rows_per_step": 8}
 """Leaves one row for the last step, so that a second worker has none."""
@@ -44,9 +49,10 @@ class MeanOfEachPass(Student):
 TYPICAL_TARGETS = 100
 
 
-def rows_of(max_length: int) -> list[PackedRow]:
+def rows_of(max_length: int, *, alone: bool = False) -> list[PackedRow]:
     tokenizer = tiny.tokenizer()
-    return packing.pack([conversations.tokenize(example, tokenizer) for example in tiny.examples(30)], max_length)
+    examples = [conversations.tokenize(example, tokenizer) for example in tiny.examples(30)]
+    return packing.pack(examples, max_length) if not alone else [packing.pack([one], max_length)[0] for one in examples]
 
 
 class Keeper(loop.Caller):
@@ -57,18 +63,37 @@ class Keeper(loop.Caller):
 
     def save(self, done, write):
         write(self.folder / str(done))
+        return True
+
+
+class Leaver(Keeper):
+    """Its node is taken away after three steps."""
+
+    done = 0
+
+    def stepped(self, step):
+        self.done = step.step + 1
+
+    def leaving(self):
+        return self.done == 3
 
 
 class FullDisk(Keeper):
-    """From the second checkpoint on the second rank may write no file of more than a few bytes."""
+    """From the second checkpoint on a rank may write no file of more than a few bytes."""
+
+    rank = 1
 
     def save(self, done, write):
-        if done > 5 and dist.get_rank() == 1:
+        if done > 5 and dist.get_rank() == self.rank:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         try:
-            super().save(done, write)
+            return super().save(done, write)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+class FullDiskOfTheFirst(FullDisk):
+    rank = 0
 
 
 def train(
@@ -76,6 +101,7 @@ def train(
     *,
     max_length=200,
     rows=None,
+    alone=False,
     rows_per_step=4,
     epochs=EPOCHS,
     dtype="float32",
@@ -86,12 +112,14 @@ def train(
     adapters=None,
     weights="tied",
     weight_decay=0.1,
+    recipe="a",
+    export=None,
     **options,
 ):
-    """Losses of all steps and the flattened weights at the end (on rank 0)."""
-    table = folder / f"rows-{dist.get_world_size()}-{max_length}-{rows}"
+    """Losses of all steps and the flattened weights at the end (on rank 0); or where `export` says so the whole stage."""
+    table = folder / f"rows-{dist.get_world_size()}-{max_length}-{rows}-{alone}"
     if dist.get_rank() == 0 and not table.exists():
-        write_rows(Place(str(table)), PackedRow, rows_of(max_length)[:rows])
+        write_rows(Place(str(table)), PackedRow, rows_of(max_length, alone=alone)[:rows])
     dist.barrier()
     optimization = Optimization(
         max_length=max_length, epochs=epochs, learning_rate=learning_rate, warmup=0.1, rows_per_step=rows_per_step
@@ -100,11 +128,17 @@ def train(
         model="tiny", weight_decay=weight_decay, stage1=optimization, stage2=optimization, workers=dist.get_world_size(), dtype=dtype,
         lora=adapters, **options,
     )  # fmt: skip
+    if export:
+        target = Place(str(folder / export))
+        return stage.run(
+            StageJob("stage1", settings, str(folder / weights), Place(str(table)), target, "r"), loop.Caller()
+        )
     plan = Schedule(PackedTable(table), rows_per_step=rows_per_step, epochs=epochs, seed=0)
     torch.manual_seed(0)
     student = engine.load(model.find(str(folder / weights)), settings)
+    behind = nullcontext(resume_from) if resume_from else None
     trained = loop.train(
-        "stage1", settings, student, plan, resume_from=resume_from, caller=keeper(keep) if keep else None
+        "stage1", settings, student, plan, recipe=recipe, resume_from=behind, caller=keeper(keep) if keep else None
     )
     final = trained.state_dict
     return {
@@ -119,35 +153,45 @@ def train(
 def variants(world_size: int, folder: Path):
     """Name and result of each variant; one after the other, in the processes at hand."""
     if world_size == 1:
-        for stage in (0, 1, 2):
-            yield f"zero{stage}", train(folder, zero_stage=stage)
+        for zero in (0, 1, 2):
+            yield f"zero{zero}", train(folder, zero_stage=zero)
         yield "all rows in one pass", train(folder, zero_stage=2, micro_rows=4)
         yield "checkpointed activations", train(folder, zero_stage=2, activation_checkpointing=True)
         yield "offloaded", train(folder, zero_stage=2, offload="cpu")
-        whole = {"epochs": 6, "zero_stage": 2}
+        yield "weights offloaded", train(folder, zero_stage=3, offload="cpu", offload_weights=True)
+        yield "left", train(folder, zero_stage=2, keep=folder / "left", keeper=Leaver)
+        whole = {"epochs": 20, "zero_stage": 2}
         yield "packed", train(folder, rows_per_step=len(rows_of(200)), **whole)
-        yield "one example a row", train(folder, max_length=100, rows_per_step=len(rows_of(100)), **whole)
+        yield "one example a row", train(folder, alone=True, rows_per_step=len(tiny.examples(30)), **whole)
         yield "additions", train(folder, zero_stage=2, adapters={"rank": 8, "alpha": 32}, learning_rate=5e-3)
         with pytest.MonkeyPatch.context() as planted:
             planted.setattr("pipeline.train.engine.Student", MeanOfEachPass)
             for rows in (1, 4):
                 yield f"planted, {rows} rows in a pass", train(folder, micro_rows=rows)
     else:
-        for stage in (0, 1, 2, 3):
-            yield f"zero{stage}", train(folder, zero_stage=stage)
+        for zero in (0, 1, 2, 3):
+            yield f"zero{zero}", train(folder, zero_stage=zero)
         yield "uneven", train(folder, zero_stage=3, **UNEVEN)
         yield "head of its own", train(folder, zero_stage=3, weights="untied")
-        yield "additions", train(folder, zero_stage=3, adapters={"rank": 8, "alpha": 32}, learning_rate=5e-3)
-    for stage, dtype in KEPT:
-        kept = folder / f"kept-{world_size}-{stage}"
-        options = {"zero_stage": stage, "dtype": dtype, "checkpoint_every": 5, "weight_decay": 0.0}
-        yield f"kept zero{stage}", train(folder, keep=kept, **options)
-        yield f"kept zero{stage} resumed", train(folder, resume_from=kept / "5", **options)
+        adapted = {"zero_stage": 3, "adapters": {"rank": 8, "alpha": 32}, "learning_rate": 5e-3}
+        yield "additions", train(folder, **adapted)
+        yield "checkpointed activations", train(folder, zero_stage=3, activation_checkpointing=True)
+        train(folder, export="exported", zero_stage=3)
+        train(folder, export="exported additions", **adapted)
+    for zero, dtype in KEPT:
+        kept = folder / f"kept-{world_size}-{zero}-{dtype}"
+        options = {"zero_stage": zero, "dtype": dtype, "checkpoint_every": 5}
+        yield f"kept zero{zero} {dtype}", train(folder, keep=kept, **options)
+        yield f"kept zero{zero} {dtype} resumed", train(folder, resume_from=kept / "5", **options)
     if world_size == 1:
         yield "uneven", train(folder, zero_stage=2, **UNEVEN)
         yield "head of its own", train(folder, zero_stage=2, weights="untied")
         for name, broken in (
-            ("refusal", {"resume_from": folder / "kept-1-3" / "5"}),
+            ("refusal", {"resume_from": folder / "kept-1-3-float32" / "5"}),
+            (
+                "another training",
+                {"resume_from": folder / "kept-1-2-bfloat16" / "5", "dtype": "bfloat16", "recipe": "b"},
+            ),
             ("divergence", {"learning_rate": 1e38}),
         ):
             try:
@@ -156,15 +200,16 @@ def variants(world_size: int, folder: Path):
                 yield name, str(error)
         while not (folder / "results-2").exists():
             time.sleep(0.1)
-        for written, now in ((1, 2), (3, 3)):
-            again = {"zero_stage": now, "weight_decay": 0.0, "resume_from": folder / f"kept-2-{written}" / "5"}
-            yield f"from two workers and zero{written} to zero{now}", train(folder, **again)
+        for written, now, dtype in CONVERTED:
+            again = {"zero_stage": now, "dtype": dtype, "resume_from": folder / f"kept-2-{written}-{dtype}" / "5"}
+            yield f"from two workers and zero{written} to zero{now} in {dtype}", train(folder, **again)
     else:
-        full = folder / "full"
-        try:
-            train(folder, zero_stage=2, checkpoint_every=5, keep=full, keeper=FullDisk)
-        except DataError as error:
-            yield "full disk", (str(error), [path.name for path in full.iterdir()])
+        for disk in (FullDisk, FullDiskOfTheFirst):
+            full = folder / disk.__name__
+            try:
+                train(folder, zero_stage=2, checkpoint_every=5, keep=full, keeper=disk)
+            except DataError as error:
+                yield disk.__name__, (str(error), [path.name for path in full.iterdir()])
         yield "after the full disk", train(folder, zero_stage=2, resume_from=full / "5")
 
 
@@ -173,6 +218,12 @@ def shared(world_size: int, folder: Path):
     kept = folder / "shared"
     name, behind = ("sequence shared resumed", kept / "5") if kept.exists() else ("sequence shared", None)
     yield name, train(folder, zero_stage=3, sequence_parallel=2, checkpoint_every=5, keep=kept, resume_from=behind)
+
+
+def alone(world_size: int, folder: Path):
+    """The same gone on from by one worker."""
+    del world_size
+    yield "from a shared sequence to a worker alone", train(folder, zero_stage=3, resume_from=folder / "shared" / "5")
 
 
 def worker(rank: int, name: str, world_size: int, folder: Path, variants) -> None:
@@ -195,9 +246,13 @@ def results(tmp_path_factory):
     tiny.save(folder / "untied", tied=False)
     run(folder, ("1", 1, variants), ("2", 2, variants))
     run(folder, ("shared", 2, shared))
-    run(folder, ("again", 2, shared))
-    found = {name: torch.load(folder / f"results-{name}", weights_only=False) for name in ("1", "2", "shared", "again")}
-    return {1: found["1"], 2: found["2"] | found["shared"] | found["again"]}
+    run(folder, ("again", 2, shared), ("alone", 1, alone))
+    found = {path.name: torch.load(path, weights_only=False) for path in folder.glob("results-*")}
+    one, two = (("1", "alone"), ("2", "shared", "again"))
+    return {"folder": folder} | {
+        size: {name: result for part in parts for name, result in found[f"results-{part}"].items()}
+        for size, parts in ((1, one), (2, two))
+    }
 
 
 def run(folder: Path, *groups) -> None:
@@ -229,13 +284,33 @@ def test_two_workers_train_as_one(results, stage):
     assert_same(results[1]["zero2"], results[2][f"zero{stage}"])
 
 
-@pytest.mark.parametrize("name", ["zero0", "zero1", "all rows in one pass", "checkpointed activations", "offloaded"])
+@pytest.mark.parametrize(
+    "name", ["zero0", "zero1", "all rows in one pass", "checkpointed activations", "offloaded", "weights offloaded"]
+)
 def test_how_it_is_computed_changes_nothing(results, name):
     assert_same(results[1]["zero2"], results[1][name])
 
 
+def test_weights_shared_out_and_activations_computed_again_change_nothing(results):
+    assert_same(results[2]["zero3"], results[2]["checkpointed activations"])
+
+
+@pytest.mark.parametrize(("exported", "trained"), [("exported", "zero3"), ("exported additions", "additions")])
+def test_what_is_exported_is_what_was_trained(results, exported, trained):
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(results["folder"] / exported)
+    assert torch.equal(torch.cat([each.flatten() for each in loaded.parameters()]), results[2][trained]["weights"])
+
+
+def test_a_node_that_is_taken_away_leaves_a_checkpoint(results):
+    assert [path.name for path in (results["folder"] / "left").iterdir()] == ["3"]
+
+
 def test_packed_trains_as_unpacked(results):
-    assert len(rows_of(100)) > len(rows_of(200))
+    assert len(rows_of(200)) < len(rows_of(200, alone=True)) == 30
+    losses = results[1]["packed"]["losses"]
+    assert len(losses) == 20 and losses[-1] < 0.9 * losses[0]
     assert_same(results[1]["packed"], results[1]["one example a row"])
 
 
@@ -245,19 +320,19 @@ def test_a_last_step_with_too_few_rows_for_all_ranks_is_exact_too(results):
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_a_resumed_run_is_the_unbroken_one(results, world_size, stage):
-    unbroken, resumed = results[world_size][f"kept zero{stage}"], results[world_size][f"kept zero{stage} resumed"]
+@pytest.mark.parametrize(("stage", "dtype"), KEPT)
+def test_a_resumed_run_is_the_unbroken_one(results, world_size, stage, dtype):
+    unbroken, resumed = (results[world_size][f"kept zero{stage} {dtype}{more}"] for more in ("", " resumed"))
     assert unbroken["losses"] == resumed["losses"]
     assert torch.equal(unbroken["weights"], resumed["weights"])
     assert unbroken["losses"][-1] < 0.9 * unbroken["losses"][0]
 
 
-@pytest.mark.parametrize(("written", "now"), [(1, 2), (3, 3)])
-def test_a_run_goes_on_with_fewer_workers_and_another_zero_stage(results, written, now):
-    unbroken = results[2][f"kept zero{written}"]
-    resumed = results[1][f"from two workers and zero{written} to zero{now}"]
-    assert resumed["losses"] == pytest.approx(unbroken["losses"], rel=1e-3)
+@pytest.mark.parametrize(("written", "now", "dtype"), CONVERTED)
+def test_a_run_goes_on_with_fewer_workers_and_another_zero_stage(results, written, now, dtype):
+    unbroken = results[2][f"kept zero{written} {dtype}"]
+    resumed = results[1][f"from two workers and zero{written} to zero{now} in {dtype}"]
+    assert resumed["losses"] == pytest.approx(unbroken["losses"], rel=1e-3 if dtype == "float32" else 2e-2)
     assert resumed["losses"][:5] == unbroken["losses"][:5], "the steps behind it come with the checkpoint"
 
 
@@ -269,7 +344,9 @@ def test_a_head_of_its_own_is_trained_too(results):
 
 def test_sharing_a_sequence_changes_nothing(results):
     assert_same(results[1]["zero2"], results[2]["sequence shared"])
-    assert results[2]["sequence shared"]["losses"] == results[2]["sequence shared resumed"]["losses"]
+    unbroken = results[2]["sequence shared"]["losses"]
+    assert unbroken == results[2]["sequence shared resumed"]["losses"]
+    assert unbroken == pytest.approx(results[1]["from a shared sequence to a worker alone"]["losses"], rel=1e-3)
 
 
 def test_additions_are_trained_and_merged(results):
@@ -296,8 +373,13 @@ def test_a_checkpoint_of_another_setting_is_refused_in_one_line(results):
     assert "\n" not in results[1]["refusal"]
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(results):
-    said, left = results[2]["full disk"]
+def test_a_checkpoint_of_another_training_is_refused(results):
+    assert "is of another training (stage, model, rows or settings)" in results[1]["another training"]
+
+
+@pytest.mark.parametrize("whose", ["FullDisk", "FullDiskOfTheFirst"])
+def test_a_full_disk_leaves_the_last_good_checkpoint(results, whose):
+    said, left = results[2][whose]
     assert "the checkpoint after step 10 cannot be written" in said
     assert (
         "free some space and run again; the checkpoint after step 5 is the last good one" in said and "\n" not in said
@@ -308,4 +390,4 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(results):
 
 def test_a_training_that_diverges_says_so_and_what_to_lower(results):
     said = results[1]["divergence"]
-    assert "stage1 diverged" in said and "train.stage1.learning_rate (now 1e+38)" in said and "\n" not in said
+    assert "stage1 diverged at step" in said and "train.stage1.learning_rate (now 1e+38)" in said and "\n" not in said
