@@ -7,11 +7,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from pipeline import config as configuration
 from pipeline.config import STAGES
 from pipeline.errors import UserError
+from pipeline.evaluate.conventions import CONVENTIONS
+from pipeline.records import Convention
 
 STAGE_HELP = {
     "curate": "keep problems that have a numerical answer and no copy in a benchmark",
@@ -35,6 +37,15 @@ EXAMPLES = """examples:
   longthought teacher --replay configs/demo/traces.jsonl --port 8901 --fault 429=0.2 --fault drop=0.03
 
 A stage that is complete is skipped. One that was made with other settings is refused, with what to do."""
+
+GRADE_EXAMPLES = """
+
+examples:
+  longthought grade pairs.jsonl --workers 2 > verdicts.jsonl
+  longthought grade runs/demo/7_evaluate/generations --conventions final_answer,math_verify,qwen_math > verdicts.jsonl
+
+Each row gives a line of JSON for each convention; a table at the end says how accurate the answers are under each, and
+how many of them it grades unlike the first. Requests that failed are no answers: they are left out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -165,8 +176,23 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _grade_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pairs", metavar="PAIRS", help="JSONL with the columns id, gold, response; - is standard input")
+    parser.add_argument(
+        "answers",
+        metavar="ANSWERS",
+        help="JSONL with the columns id, gold, response (- is standard input), or Parquet with the columns answer, "
+        "response, such as the generations of a run",
+    )
+    parser.add_argument(
+        "--conventions",
+        type=_conventions,
+        default=("final_answer",),
+        metavar="NAME,...",
+        help="whose rules to grade by (default: final_answer); several are compared with the first",
+    )
     parser.add_argument("--workers", type=_workers, default=1, help="processes that compare (default: %(default)s)")
+    parser.epilog = (
+        "conventions:\n" + "\n".join(f"  {name:14}{does}" for name, does in CONVENTIONS.items()) + GRADE_EXAMPLES
+    )
 
 
 def _teacher_options(parser: argparse.ArgumentParser) -> None:
@@ -216,6 +242,14 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _conventions(text: str) -> tuple[Convention, ...]:
+    named = tuple(dict.fromkeys(text.split(",")))
+    for name in named:
+        if name not in CONVENTIONS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no convention: choose from {', '.join(CONVENTIONS)}")
+    return cast(tuple[Convention, ...], named)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give one from 1 to 65535")
@@ -262,7 +296,7 @@ def _show(parsed: argparse.Namespace) -> None:
 def _grade(parsed: argparse.Namespace) -> None:
     from ray_jobs.grade import grade
 
-    grade(parsed.pairs, parsed.workers)
+    grade(parsed.answers, parsed.conventions, parsed.workers)
 
 
 def _teacher(parsed: argparse.Namespace) -> None:

@@ -2,13 +2,14 @@
 
 Math-Verify's own time-out is a SIGALRM: it works in a main thread only, and in Ray workers it scores 0 or hangs in
 silence (verl#5635, Math-Verify#65). Here `Child` talks to a supervisor: a process that has imported everything and
-forks a worker. The worker arms two of the kernel's timers before each comparison; one that fires ends the process,
+forks a worker, which asks the judge that a question names. The worker arms two of the kernel's timers before each comparison; one that fires ends the process,
 whatever code it is in. The supervisor reports the death as the verdict and forks the next worker, which is warm at
 once: a killed worker costs one verdict and a few milliseconds. Where the parent dies, pipes close and both end.
 """
 
 import json
 import os
+import pkgutil
 import select
 import signal
 import subprocess
@@ -32,6 +33,9 @@ START_LIMIT_S = 120.0
 ROWS_PER_WORKER = 20_000
 """A worker that has compared as many is replaced: sympy's caches grow."""
 
+Judged = tuple[VerdictName, str, str | None]
+"""A verdict, the rule that gave it, and the answer that was read, where the judge was given a whole response."""
+
 
 class Child:
     """A supervisor and its worker: a line of JSON in, a line out. Started at its first question."""
@@ -40,22 +44,25 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def ask(self, gold: str, answer: str, time_limit_s: float, *, exact: bool = False) -> tuple[VerdictName, str]:
-        """The verdict on two normal forms, and the rule that gave it. Raises RuntimeError where no process starts."""
+    def ask(self, judge: str, gold: str, answer: str, time_limit_s: float) -> Judged:
+        """What a judge says of two texts. Raises RuntimeError where no process starts.
+
+        `judge` is "module:function", imported where it works: this process need not import sympy.
+        """
         with self._lock:
             process = self._running()
             try:
                 assert process.stdin is not None
-                process.stdin.write(json.dumps([gold, answer, exact, time_limit_s]).encode() + b"\n")
+                process.stdin.write(json.dumps([judge, gold, answer, time_limit_s]).encode() + b"\n")
                 process.stdin.flush()
                 line = self._read_line(time_limit_s + WALL_OVER_CPU_S + LOST_S)
             except BrokenPipeError:
                 line = b""
             if not line.endswith(b"\n"):  # the supervisor itself is gone
                 self.kill()
-                return "timeout", "lost"
-            verdict, matched_by = json.loads(line)
-            return verdict, matched_by
+                return "timeout", "lost", None
+            verdict, matched_by, *read = json.loads(line)
+            return verdict, matched_by, read[0] if read else None
 
     def kill(self) -> None:
         """End both processes."""
@@ -160,20 +167,19 @@ def _work(answers: TextIO) -> int:
     """Answer the questions on standard input until it closes. Returns the process's exit status."""
     import resource
 
-    from pipeline.grading import equality
-
     sys.setrecursionlimit(5_000)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     for _ in range(ROWS_PER_WORKER):
         line = _question()
         if not line:
             return 0
-        gold, answer, exact, time_limit_s = json.loads(line)
-        # Their default action ends the process. No handler of ours would run in the middle of a big power.
-        signal.setitimer(signal.ITIMER_PROF, time_limit_s)
-        signal.setitimer(signal.ITIMER_REAL, time_limit_s + WALL_OVER_CPU_S)
+        judge, gold, answer, time_limit_s = json.loads(line)
         try:
-            verdict = equality.judge(gold, answer, exact=exact)
+            function = pkgutil.resolve_name(judge)
+            # Their default action ends the process. No handler of ours would run in the middle of a big power.
+            signal.setitimer(signal.ITIMER_PROF, time_limit_s)
+            signal.setitimer(signal.ITIMER_REAL, time_limit_s + WALL_OVER_CPU_S)
+            verdict = function(gold, answer)
         except MemoryError:
             return 1
         except Exception as error:  # sympy raises of every kind on hostile input; a row's fault stays in its row

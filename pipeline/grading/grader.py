@@ -3,16 +3,19 @@
 import asyncio
 import queue
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pipeline.grading.child import Child
+from pipeline.grading.child import Child, Judged
 from pipeline.grading.extraction import final_answer, gold_answer, last_number
 from pipeline.grading.quantities import quantity, same_quantity, two_quantities
 from pipeline.grading.spelling import MAX_CHARS, choice, key, normal, one_case, spelling_key
 from pipeline.records import VerdictName
 
 TIME_LIMIT_S = 2.0
+
+_JUDGE, _JUDGE_EXACTLY = "pipeline.grading.equality:judge", "pipeline.grading.equality:judge_exactly"
 
 
 @dataclass(frozen=True)
@@ -69,27 +72,37 @@ class Grader:
             same = "".join(gold.split()) == "".join(answer.split())
             return ("correct", "text") if same else ("unparsable", "too_long")
         gold, answer = normal(gold), normal(answer)  # of one case: what is rewritten depends on it
-        return _compared_cheaply(gold, answer) or self._asked(gold, answer, exact=False)
+        return _compared_cheaply(gold, answer) or self._asked(_JUDGE, gold, answer)[:2]
 
     def same(self, one: str, other: str) -> bool:
         """Whether two answers are exactly the same, neither of them gold: for `voting.classes`."""
         at_sight = same_at_sight(one, other)
         if at_sight is None:
-            return self._asked(normal(one), normal(other), exact=True)[0] == "correct"
+            return self._asked(_JUDGE_EXACTLY, normal(one), normal(other))[0] == "correct"
         return at_sight
 
-    def _asked(self, gold: str, answer: str, *, exact: bool) -> tuple[VerdictName, str]:
+    def grade_by(self, judge: str, time_limit_s: float, gold: str, response: str) -> Grade:
+        """Grade one response by another's rules: `judge` is "module:function", and reads the whole response."""
+        started = time.monotonic()
+        verdict, matched_by, answer = self._asked(judge, gold, response, time_limit_s)
+        return Grade(verdict, answer, matched_by, time.monotonic() - started)
+
+    def _asked(self, judge: str, gold: str, answer: str, time_limit_s: float | None = None) -> Judged:
         if not self._workers:
             raise RuntimeError("this grader is closed")
         child = self._children.get()
         try:
-            return child.ask(gold, answer, self._time_limit_s, exact=exact)
+            return child.ask(judge, gold, answer, time_limit_s or self._time_limit_s)
         finally:
             self._children.put(child)
 
     async def agrade(self, gold: str, response: str) -> Grade:
         """`grade` without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._waiting, self.grade, gold, response)
+        return await self.aside(self.grade, gold, response)
+
+    async def aside(self, grade: Callable[[str, str], Grade], gold: str, response: str) -> Grade:
+        """What a function that grades gives, without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, grade, gold, response)
 
 
 # --- what needs no algebra --------------------------------------------------------------------------

@@ -193,6 +193,50 @@ def test_grade_gives_a_verdict_for_each_row_in_order_and_a_summary(tmp_path, cap
     assert "precision 1.0000, recall 0.6667" in printed.err
 
 
+def test_grade_compares_conventions(tmp_path, capsys):
+    pairs = small.write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
+    cli.main(["grade", str(pairs), "--conventions", "final_answer,math_verify,lm_eval,qwen_math"])
+    printed = capsys.readouterr()
+    made = [json.loads(line) for line in printed.out.splitlines()]
+    assert len(made) == 4 * len(PAIRS)
+    assert [(row["convention"], row["verdict"]) for row in made if row["id"] == "a"] == [
+        ("final_answer", "correct"), ("math_verify", "correct"), ("lm_eval", "correct"), ("qwen_math", "correct"),
+    ]  # fmt: skip
+    table = [line.split("  ") for line in printed.err.splitlines()]
+    assert table[0] == ["5 rows"] and "unlike final_answer" in printed.err
+    figures = {line[0]: [cell.strip() for cell in line if cell][1:] for line in table[2:]}
+    assert figures["final_answer"] == ["60.0%", "3", "1", "0", "0", "precision 1.0000, recall 0.6667"]
+    assert figures["lm_eval"][0] == "20.0%" and figures["lm_eval"][4] == "2"
+
+
+def test_grade_reads_the_generations_of_a_run(tmp_path, capsys, mistake):
+    rows = [
+        {"generation_id": "g1", "answer": "12", "response": r"\boxed{12}", "status": "ok"},
+        {"generation_id": "g2", "answer": "12", "response": r"\boxed{13}", "status": "truncated"},
+        {"generation_id": "g3", "answer": "12", "response": "", "status": "failed"},
+    ]
+    (tmp_path / "generations").mkdir()
+    for number, row in enumerate(rows):
+        pandas.DataFrame([row]).to_parquet(tmp_path / "generations" / f"{number}.parquet")
+    cli.main(["grade", str(tmp_path / "generations"), "--conventions", "last_number"])
+    printed = capsys.readouterr()
+    made = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(row["id"], row["verdict"]) for row in made] == [("g1", "correct"), ("g2", "incorrect")]
+    assert "2 rows: 1 correct (50.0%)" in printed.err
+    pandas.DataFrame([{"answer": "1"}]).to_parquet(tmp_path / "other.parquet")
+    assert "has no column 'response': it has answer" in mistake("grade", str(tmp_path / "other.parquet"))
+    (tmp_path / "empty").mkdir()
+    assert "holds no Parquet" in mistake("grade", str(tmp_path / "empty"))
+
+
+def test_grade_knows_its_conventions_and_explains_them(mistake, capsys):
+    line = mistake("grade", "-", "--conventions", "final_answer,mathverify")
+    assert "'mathverify' is no convention" in line and "math_verify" in line
+    with pytest.raises(SystemExit):
+        cli.main(["grade", "--help"])
+    assert "Qwen2.5-Math's" in capsys.readouterr().out
+
+
 def test_grade_streams(tmp_path):
     command = [sys.executable, "-m", "ray_jobs", "grade", "-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
