@@ -7,7 +7,7 @@ Starting it is left to `ray_jobs.serve`; nothing here knows Ray.
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, Serve
 from pipeline.records import Problem, digest, problem_id
 from pipeline.stage import StageFolder, model_place, root_of
 from pipeline.storage import Place, fetched_path
@@ -29,10 +29,11 @@ def app_name(config: Config, models: tuple[str, ...]) -> str:
 
 
 def app_arguments(config: Config, models: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments of `ray.serve.llm:build_openai_app` for these models behind one endpoint."""
+    """The arguments of `ray_jobs.ingress:build` for these models behind one endpoint."""
     return {
         "llm_configs": [_llm_config(config, name) for name in models],
-        "ingress_deployment_config": {"ray_actor_options": {"num_cpus": 0.1}, "num_replicas": 1},
+        "ingress": {"ray_actor_options": {"num_cpus": 0.1}, "num_replicas": 1, "autoscaling_config": None},
+        "key_variable": config.serve.api_key_env,
     }
 
 
@@ -44,7 +45,7 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
     place = Place(model_place(config, name), config.storage.endpoint)
     return {
         "model_loading_config": {"model_id": name, "model_source": _source(place)},
-        "deployment_config": {"num_replicas": settings.replicas, "ray_actor_options": {"num_cpus": 0}},
+        "deployment_config": {**_replicas(settings), "ray_actor_options": {"num_cpus": 0}},
         "placement_group_config": {"bundles": [bundle] * max(1, gpus)},
         "engine_kwargs": {
             "dtype": settings.dtype,
@@ -60,6 +61,22 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
             "callback_kwargs": {"uri": place.uri, "endpoint": place.endpoint, "into": str(MODEL_CACHE)},
         },
     }
+
+
+def _replicas(settings: Serve) -> dict[str, Any]:
+    """How many there are, what they take on, how they end."""
+    options: dict[str, Any] = {
+        "max_queued_requests": settings.max_queued or -1,
+        "graceful_shutdown_timeout_s": settings.drain_s,
+    }
+    if settings.max_replicas is None:
+        return {**options, "num_replicas": settings.replicas}
+    scaling = {
+        "min_replicas": settings.replicas,
+        "max_replicas": settings.max_replicas,
+        "target_ongoing_requests": settings.requests_per_replica,
+    }
+    return {**options, "autoscaling_config": scaling}
 
 
 def _source(place: Place) -> str:

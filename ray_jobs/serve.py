@@ -17,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from pipeline.chat import ChatClient
+from pipeline.chat.reach import authorization, key_of
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.evaluate.generate import Question, endpoint_of, generate
@@ -30,8 +31,6 @@ from ray_jobs.progress import Progress
 from ray_jobs.teacher import DIRECTLY
 
 POLL_S = 2.0
-JSON = {"Content-Type": "application/json"}
-
 _started: set[str] = set()
 """The applications that this process put up."""
 
@@ -69,6 +68,7 @@ def url(config: Config) -> str:
 def start(config: Config, models: tuple[str, ...]) -> None:
     """Serve these models and no others; returns when they answer. Nothing to do where they are served already."""
     name = app_name(config, models)
+    _key(config)  # one that is missing is said now
     if _answers(config, name):
         return
     # First: the run's other models may hold the GPUs that these need.
@@ -88,9 +88,9 @@ def start(config: Config, models: tuple[str, ...]) -> None:
         logging_config={"log_level": "WARNING"},
     )
     _refuse_another_port(config)
-    from ray.serve.llm import build_openai_app  # imports vLLM: only whoever serves pays for it
+    from ray_jobs.ingress import build  # imports vLLM: only whoever serves pays for it
 
-    app = build_openai_app(app_arguments(config, models))
+    app = build(app_arguments(config, models))
     target = serve.RunTarget(app, name=name, route_prefix="/", logging_config={"log_level": "WARNING"})
     _started.add(name)
     try:
@@ -152,10 +152,20 @@ def _answers(config: Config, name: str) -> bool:
     if status is None or status.status != ApplicationStatus.RUNNING:
         return False
     try:
-        with DIRECTLY.open(f"{url(config)}/models", timeout=10):
+        with DIRECTLY.open(_request(config, "models"), timeout=10):
             return True
     except OSError:
         return False
+
+
+def _key(config: Config) -> str | None:
+    return key_of(endpoint_of(config, config.serve.models[0], url(config)))
+
+
+def _request(config: Config, path: str, body: dict[str, object] | None = None) -> Request:
+    headers = authorization(_key(config))
+    data = None if body is None else json.dumps(body).encode()
+    return Request(f"{url(config)}/{path}", data, {**headers, "Content-Type": "application/json"})
 
 
 def _refuse_another_port(config: Config) -> None:
@@ -185,9 +195,11 @@ def _refuse_another_prompt(config: Config, models: tuple[str, ...]) -> None:
             continue
         messages = [{"role": "user", "content": marker.CHECK_PROMPT}]
         body = {"model": model, "messages": messages, "max_tokens": 1, "return_token_ids": True}
-        request = Request(f"{url(config)}/chat/completions", json.dumps(body).encode(), JSON)
-        with DIRECTLY.open(request, timeout=60) as answer:
-            served = json.load(answer)["prompt_token_ids"]
+        try:
+            with DIRECTLY.open(_request(config, "chat/completions", body), timeout=60) as answer:
+                served = json.load(answer).get("prompt_token_ids")
+        except (OSError, ValueError) as error:
+            raise ResourceError(f"the served model {model} gives no answer ({error}): see the replica's log") from error
         if served != made.check_ids:
             raise ConfigError(
                 f"{model} is served with the prompt {served}, and was trained with {made.check_ids}: let serve.engine set no "
@@ -208,7 +220,7 @@ def _deployable(config: Config) -> dict[str, object]:
     application = {
         "name": app_name(config, config.serve.models),
         "route_prefix": "/",
-        "import_path": "ray.serve.llm:build_openai_app",
+        "import_path": "ray_jobs.ingress:build",
         "args": app_arguments(config, config.serve.models),
     }
     options = {"host": config.serve.host, "port": config.serve.port}

@@ -17,6 +17,10 @@ logging.raiseExceptions = False
 """Ray's handlers may keep the captured stderr of an earlier test, which is closed: a warning of Ray's is then no news."""
 
 
+SERVE_KEY = "LONGTHOUGHT_TEST_KEY"
+"""The environment variable with the key of what is served, on all nodes of the tests' cluster."""
+
+
 @pytest.fixture
 def start_teacher() -> Iterator[Callable[..., Teacher]]:
     started: list[Teacher] = []
@@ -49,6 +53,7 @@ def ray_cluster(s3: str) -> Iterator[None]:
 
     from ray_jobs import cluster
 
+    os.environ[SERVE_KEY] = "sesame"
     cluster.connect(num_cpus=2)
     yield
     ray.shutdown()

@@ -2,12 +2,20 @@
 
 import dataclasses
 import json
+import os
+import signal
+import time
+import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
+import ray
 import small
 from local_servers import free_port
 
@@ -34,6 +42,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         *small.overrides(folder, str(folder / "run"), "http://127.0.0.1:1/v1"),
         f"serve.port={free_port()}",
         "serve.models=[base]",
+        "serve.api_key_env=LONGTHOUGHT_TEST_KEY",
         "evaluate.models=[base]",
         f"evaluate.budgets={BUDGETS}",
     ]
@@ -74,19 +83,65 @@ def test_the_stage_leaves_a_config_for_serve_deploy_and_a_smoke_record(served):
     ServeDeploySchema.model_validate(yaml.safe_load((folder.place / "serve.yaml").read()))
 
 
+def ask(config: Config, content: str, key: str | None = "sesame", max_tokens: int = 8) -> tuple[int, dict[str, Any]]:
+    """Status and body."""
+    body = {"model": "base", "messages": [{"role": "user", "content": content}], "max_tokens": max_tokens}
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key is not None else {})
+    request = urllib.request.Request(f"{url(config)}/chat/completions", json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=300) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
 def test_plain_http_gets_an_answer(served):
     config, _ = served
-    body = {"model": "base", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
-    request = urllib.request.Request(
-        f"{url(config)}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        assert json.load(response)["choices"][0]["message"]["content"]
+    status, body = ask(config, "Say hello.")
+    assert status == 200 and body["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", "sesame2"])
+def test_without_the_key_there_is_no_answer(served, key):
+    config, _ = served
+    status, body = ask(config, "Say hello.", key)
+    assert status == 401 and "Authorization: Bearer" in body["error"]["message"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{url(config)}/models", timeout=60)
+
+
+def test_a_prompt_that_is_too_long_is_refused_naming_the_limit(served):
+    config, _ = served
+    status, body = ask(config, "one two three " * config.serve.max_model_len)
+    assert status == 400 and str(config.serve.max_model_len) in body["error"]["message"]
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_costs_no_wrong_status_and_comes_back(served):
+    from ray.util.state import list_actors
+
+    config, _ = served
+    address = ray.get_runtime_context().gcs_address
+
+    def replicas() -> set[int]:
+        actors = list_actors(address, filters=[("state", "=", "ALIVE")])
+        return {actor.pid for actor in actors if "ServeReplica" in actor.class_name and "LLMServer" in actor.class_name}
+
+    (before,) = replicas()
+    with ThreadPoolExecutor(16) as pool:
+        under_way = [pool.submit(ask, config, f"Count from {n} to 500.", max_tokens=200) for n in range(16)]
+        time.sleep(2)
+        os.kill(before, signal.SIGKILL)
+        statuses = Counter(answer.result()[0] for answer in under_way)
+    assert set(statuses) <= {200, 503}, statuses
+    assert ask(config, "Say hello.")[0] == 200
+    (after,) = replicas()
+    assert after != before
 
 
 def test_the_openai_client_gets_an_answer_streaming_and_not(served):
     config, _ = served
-    with openai.OpenAI(base_url=url(config), api_key="none") as client:
+    with openai.OpenAI(base_url=url(config), api_key="sesame") as client:
         assert [listed.id for listed in client.models.list()] == ["base"]
         question = {"role": "user", "content": "Count from one to five."}
         asked = {"model": "base", "messages": [question], "max_tokens": 16, "temperature": 0}
