@@ -78,6 +78,9 @@ Student's answer, as a JSON string: {{answer}}
 
 Reply with one word: {SAME} or {DIFFERENT}."""
 
+END_OF_THOUGHT = "</think>"
+WAIT = "Wait"
+"""What takes the place of a thought's end, to have it gone on with (s1, section 3.1)."""
 FORCED_ANSWER = "\n\nThe final answer is \\boxed{"
 """Appended where a response is cut at a token budget, so that the model answers with what it knows (s1,
 section 3.1); after the end of its thought where that is open."""
@@ -144,5 +147,5 @@ def split_thought(text: str) -> tuple[str | None, str]:
 
 def forced_answer(text: str) -> str:
     """What to append to a cut response to get its answer."""
-    thinking = "<think>" in text and "</think>" not in text
-    return "\n</think>" + FORCED_ANSWER if thinking else FORCED_ANSWER
+    thinking = "<think>" in text and END_OF_THOUGHT not in text
+    return f"\n{END_OF_THOUGHT}{FORCED_ANSWER}" if thinking else FORCED_ANSWER

@@ -28,10 +28,12 @@ Method = Literal["rewrite", "distill", "tree_search", "debate", "human"]
 TraceStatus = Literal["ok", "truncated", "refused", "failed"]
 VerdictName = Literal["correct", "incorrect", "unparsable", "timeout"]
 GraderName = Literal["symbolic", "judge"]
-TrainStage = Literal["stage1", "stage2"]
+TrainStage = Literal["stage1", "stage2", "stage2_alone"]
+"""A stage of training, and the model it makes. `stage2_alone` is stage 2 without stage 1 before it (`train.stage2_alone`)."""
 Curve = Literal["natural", "budget_forced"]
 MatchKind = Literal["contaminated", "template_match"]
-Convention = Literal["final_answer", "last_number"]
+Convention = Literal["final_answer", "last_number", "math_verify", "string_match", "qwen_math", "lm_eval"]
+"""Whose rules say what the answer of a response is and when it is right (`evaluate/conventions.py`)."""
 
 RejectReason = Literal[
     # curate
@@ -233,6 +235,8 @@ class Generation:
     sample_index: int
     problem: str
     answer: str
+    level: str | None
+    subset: str | None
     response: str
     status: TraceStatus
     error: str | None
@@ -266,6 +270,25 @@ class Score:
     forced: bool
 
 
+@dataclass(frozen=True)
+class Vote:
+    """What k of a problem's natural-length answers come to together, as an expectation over all subsets of k of its `n` samples.
+
+    `majority` is the probability that their majority vote is right (maj@k), `passed` that one of them is (pass@k), `tokens` what
+    they cost together.
+    """
+
+    model: str
+    benchmark: str
+    problem_id: str
+    convention: Convention
+    k: int
+    n: int
+    majority: float
+    passed: float
+    tokens: float
+
+
 R = TypeVar("R")
 
 
@@ -295,8 +318,13 @@ def _arrow_type(hint: Any) -> pa.DataType:
 
 
 def to_row(record: Any) -> dict[str, Any]:
-    """The record as a plain dict, nested records included."""
-    return dataclasses.asdict(record)
+    """The record as a plain dict, nested records included. Lists of numbers, which may be long, are not copied."""
+    kind = type(record)
+    row = {name: getattr(record, name) for name in _field_names(kind)}  # type: ignore[arg-type]
+    for name in _nested_records(kind):  # type: ignore[arg-type]
+        value = row[name]
+        row[name] = [to_row(item) for item in value] if isinstance(value, list | tuple) else value and to_row(value)
+    return row
 
 
 def to_json(record: Any) -> str:

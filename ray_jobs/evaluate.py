@@ -9,10 +9,12 @@ import ray.data
 
 from pipeline import chat
 from pipeline.config import Config, Endpoint, fingerprint
+from pipeline.evaluate import conventions
 from pipeline.evaluate.budgets import ForcedAnswerError, readings, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
+from pipeline.evaluate.voting import votes
 from pipeline.grading import Grader
-from pipeline.records import Generation, Problem, Rejected, Score, digest, from_table, to_json, to_table
+from pipeline.records import Generation, Problem, Rejected, Score, Vote, digest, from_table, to_json, to_table
 from pipeline.responses import Segment
 from pipeline.sources import files_of, read_benchmark
 from pipeline.stage import Manifest, StageRun
@@ -24,16 +26,27 @@ from ray_jobs.progress import Progress, Reporter
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What became of one question: a generation with its scores, or with none where requests failed."""
+class Task:
+    """A problem that a model is asked so many times."""
 
-    generation: Generation
+    model: str
+    benchmark: str
+    samples: int
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What became of a task: its generations, their scores (none where requests failed), and the votes of all together."""
+
+    generations: list[Generation]
     scores: list[Score]
-    rejected: Rejected | None
+    votes: list[Vote]
+    rejected: list[Rejected]
 
 
 class EvaluateActor:
-    """Asks a batch of questions, all at once, and grades the answers at every budget."""
+    """Asks all questions of a batch of tasks at once, grades the answers at every budget, and has them vote."""
 
     def __init__(
         self,
@@ -50,17 +63,26 @@ class EvaluateActor:
         self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        questions = from_table(Question, batch)
-        models = sorted({question.model for question in questions})
-        groups = ([question for question in questions if question.model == model] for model in models)
+        tasks = from_table(Task, batch)
+        models = sorted({task.model for task in tasks})
+        groups = ([task for task in tasks if task.model == model] for model in models)
         answered = await chat.all_of(self._group(group) for group in groups)
         return to_table(Evaluated, [row for rows in answered for row in rows])
 
-    async def _group(self, questions: list[Question]) -> list[Evaluated]:
-        asker = self._askers[questions[0].model]
-        return await asker.each(questions, lambda question: question.problem.problem_id, partial(self._one, asker))
+    async def _group(self, tasks: list[Task]) -> list[Evaluated]:
+        asker = self._askers[tasks[0].model]
+        return await asker.each(tasks, lambda task: task.problem.problem_id, partial(self._all, asker))
 
-    async def _one(self, asker: Asker, question: Question, client: chat.ChatClient, segment: Segment) -> Evaluated:
+    async def _all(self, asker: Asker, task: Task, client: chat.ChatClient, segment: Segment) -> Evaluated:
+        questions = [Question(task.model, task.benchmark, sample, task.problem) for sample in range(task.samples)]
+        answered = await chat.all_of(self._one(asker, question, client, segment) for question in questions)
+        generations, found = [each for each, _ in answered], [score for _, scores in answered for score in scores]
+        voted = await asyncio.to_thread(votes, found, self._grader.same)
+        return Evaluated(generations, found, voted, _rejected(generations))
+
+    async def _one(
+        self, asker: Asker, question: Question, client: chat.ChatClient, segment: Segment
+    ) -> tuple[Generation, list[Score]]:
         generation = await generate(question, client, segment)
         found: list[Score] = []
         if generation.status != "failed":
@@ -70,17 +92,18 @@ class EvaluateActor:
             except ForcedAnswerError as error:
                 generation = replace(generation, status="failed", error=str(error))
         asker.report(failed=generation.status == "failed")
-        return Evaluated(generation, found, _rejected(generation))
+        return generation, found
 
 
 def run(config: Config) -> Manifest:
-    """Make `7_evaluate/generations`, `scores` and `rejected` (the requests that failed)."""
+    """Make `7_evaluate/generations`, `scores`, `votes` and `rejected` (the requests that failed)."""
     own = config.evaluate.endpoint is None
     benchmarks = [(each, files_of(each, config.storage.endpoint)) for each in config.evaluate.benchmarks]
     files = [file for _, files_of_one in benchmarks for file in files_of_one]
     stage = StageRun(config, "evaluate", inputs=("train", "serve") if own else (), files=files)
     if stage.complete:
         return stage.complete
+    conventions.check(config.evaluate.conventions)
     problems = [(each[0].name, problem) for each in benchmarks for problem in read_benchmark(*each)]
     if config.evaluate.endpoint:
         asyncio.run(chat.preflight(config.evaluate.endpoint))
@@ -101,8 +124,9 @@ def run(config: Config) -> Manifest:
     made = {
         name: tables.write(tables.unnest(rows, column, record), stage.folder.table(name), record)
         for name, column, record in (
-            ("generations", "generation", Generation),
+            ("generations", "generations", Generation),
             ("scores", "scores", Score),
+            ("votes", "votes", Vote),
             ("rejected", "rejected", Rejected),
         )
     }
@@ -140,28 +164,25 @@ def _ask(
     # Answers of an earlier training, or of another way to serve it, must not pass for this one's: each has its own store.
     made = digest(stage.inputs.get("train"), fingerprint(config, "serve"))
     responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{made}" for model in models}
-    questions = [
-        Question(model, benchmark, sample, problem)
+    tasks = [
+        Task(model, benchmark, settings.samples, problem)
         for model in models
         for benchmark, problem in sorted(problems, key=lambda pair: pair[1].problem_id)
-        for sample in range(settings.samples)
     ]
-    asked = ray.data.from_arrow(to_table(Question, questions)).repartition(
-        max(1, min(len(questions), settings.actors * 4))
-    )
+    asked = ray.data.from_arrow(to_table(Task, tasks)).repartition(max(1, min(len(tasks), settings.actors * 4)))
     return tables.actor_map(
         asked,
         EvaluateActor,
         (config, endpoints, responses, reporter, dispatcher),
         actors=settings.actors,
         cpus=settings.actor_cpus,
-        batch_rows=BATCH_ROWS,
+        batch_rows=max(1, BATCH_ROWS // settings.samples),
     ).materialize()
 
 
-def _rejected(generation: Generation) -> Rejected | None:
-    if generation.status != "failed":
-        return None
-    return Rejected(
-        generation.generation_id, "evaluate", "request_failed", generation.error or "no answer", to_json(generation)
-    )
+def _rejected(generations: list[Generation]) -> list[Rejected]:
+    return [
+        Rejected(each.generation_id, "evaluate", "request_failed", each.error or "no answer", to_json(each))
+        for each in generations
+        if each.status == "failed"
+    ]

@@ -161,6 +161,9 @@ def _token_ends(text: str, logprobs: dict[str, Any]) -> list[int]:
 
     A character whose bytes are spread over tokens stands after the last of them.
     """
+    if "text_offset" in logprobs:  # of a completion
+        starts = logprobs["text_offset"] if "".join(logprobs["tokens"]) == text else []
+        return [start - starts[0] for start in starts[1:]] + [len(text)] * bool(starts)
     spelled = b""
     ends = []
     for token in logprobs.get("content") or []:

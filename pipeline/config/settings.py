@@ -22,7 +22,7 @@ from pipeline.records import AnswerType, Convention
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
 """The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
 
-ModelName = Literal["base", "stage1", "stage2"]
+ModelName = Literal["base", "stage1", "stage2", "stage2_alone"]
 """The models of a run: the one it starts from, and what each stage of training makes of it."""
 
 
@@ -161,8 +161,18 @@ class Serve(Section):
     dtype: str = "bfloat16"
     host: RuntimeStr = "127.0.0.1"
     port: Annotated[int, Field(gt=0, lt=65536), RUNTIME] = 8000
+    api_key_env: Annotated[str | None, Field(pattern="^[A-Z_][A-Z0-9_]*$"), RUNTIME] = None
+    """Environment variable with the key that requests must carry, set on every node. Null: whoever reaches it may ask."""
     replicas: RuntimePositive = 1
-    """Replicas of each model."""
+    """Replicas of each model; the fewest, where `max_replicas` allows more."""
+    max_replicas: Annotated[Positive | None, RUNTIME] = None
+    """Most replicas of each model: more are started while more requests wait than `requests_per_replica`."""
+    requests_per_replica: RuntimePositive = 64
+    """Requests in a replica, running and waiting, at which it has enough to do."""
+    max_queued: Annotated[Positive | None, RUNTIME] = None
+    """More requests than so many wait for no replica: they get 503 at once. Null: any number may wait."""
+    drain_s: RuntimeSeconds = 600
+    """How long a replica that is taken down may finish its answers."""
     replica_cpus: RuntimeCpus = 1
     replica_gpus: Annotated[int, Field(ge=0), RUNTIME] = 0
     """GPUs of a replica: the tensor parallel size."""
@@ -173,6 +183,14 @@ class Serve(Section):
     as settings that an evaluation was made with."""
     env: Annotated[dict[str, str], RUNTIME] = Field(default_factory=dict)
     """Environment variables of the replicas. No secrets: what a config says is stored and published."""
+
+    @model_validator(mode="after")
+    def _replicas_can_grow(self) -> "Serve":
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(
+                f"max_replicas is {self.max_replicas}, fewer than replicas, {self.replicas}: raise it, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _answers_come_whole(self) -> "Serve":
@@ -193,12 +211,18 @@ class Evaluate(Section):
     """Token budgets, rising. The largest is the longest answer that is generated."""
     forced_answer_tokens: Positive = 24
     """Tokens allowed for the answer that is asked for after a cut."""
+    waits: Annotated[int, Field(ge=0)] = 0
+    """How often a thought that ends before the largest budget is gone on with: "Wait" takes the place of its end (s1, section 3.1).
+    At natural length nothing is added."""
     samples: Positive = 1
     """Answers to each problem."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of each request, such as vLLM's `thinking_token_budget` (which wants a `reasoning_config` in
+    `serve.engine`)."""
     conventions: tuple[Convention, ...] = ("final_answer", "last_number")
-    """How an answer is read: `final_answer` grades the final answer, `last_number` the last number in the
-    text. The first one is the headline."""
+    """How an answer is read and compared: `final_answer` as in training, `last_number` by the last number in the text,
+    `math_verify`, `string_match`, `qwen_math` and `lm_eval` as other harnesses do. The first one is the headline."""
     endpoint: Endpoint | None = None
     """Evaluate this model instead of the run's own students."""
     max_in_flight: RuntimePositive = 64
@@ -231,6 +255,9 @@ class Report(Section):
     """What a reader must know about the data, shown at the top."""
     samples: Positive = 3
     """Problems whose answers before and after are shown."""
+    browse: Annotated[int, Field(ge=0)] = 500
+    """Problems whose answers can be searched and filtered on the page, at equal steps of all: 500 of three models with long
+    thoughts make a page of some 7 MB."""
 
 
 class Config(Section):
@@ -250,6 +277,15 @@ class Config(Section):
     serve: Serve
     evaluate: Evaluate
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _models_are_trained(self) -> "Config":
+        for name, models in (("serve.models", self.serve.models), ("evaluate.models", self.evaluate.models)):
+            if "stage2_alone" in models and not self.train.stage2_alone:
+                raise ValueError(
+                    f"{name} holds stage2_alone, which is not trained: set train.stage2_alone, or remove it"
+                )
+        return self
 
     @model_validator(mode="after")
     def _budget_fits_the_server(self) -> "Config":

@@ -8,9 +8,11 @@ anew. The natural answer, never cut, is scored beside it as a curve of its own.
 from dataclasses import dataclass
 
 from pipeline import prompts
-from pipeline.chat import ChatClient, completion_request
+from pipeline.chat import ChatClient, all_of, completion_request
 from pipeline.config import Evaluate
-from pipeline.grading import Grade, Grader, final_answer, grade_last_number
+from pipeline.evaluate.conventions import grading
+from pipeline.evaluate.extension import extended
+from pipeline.grading import Grade, Grader, final_answer
 from pipeline.records import Convention, Curve, Generation, Score
 from pipeline.responses import Segment
 
@@ -43,7 +45,8 @@ async def readings(generation: Generation, settings: Evaluate, client: ChatClien
     largest = settings.budgets[-1]
     found = [Reading("natural", largest, generation.response, generation.completion_tokens, truncated, False)]
     if generation.tokens:
-        found += [await _at(budget, generation, settings, client, segment) for budget in settings.budgets]
+        longer = await extended(generation, settings, client, segment)
+        found += await all_of(_at(budget, longer, settings, client, segment) for budget in settings.budgets)
     return found
 
 
@@ -82,15 +85,12 @@ async def scores(
     generation: Generation, found: list[Reading], conventions: tuple[Convention, ...], grader: Grader
 ) -> list[Score]:
     """Every reading graded under every convention."""
+    graded_by = {convention: grading(convention, grader) for convention in conventions}
     return [
-        _score(generation, reading, convention, await _grade(generation.answer, reading.text, convention, grader))
+        _score(generation, reading, convention, await grader.aside(grade, generation.answer, reading.text))
         for reading in found
-        for convention in conventions
+        for convention, grade in graded_by.items()
     ]
-
-
-async def _grade(answer: str, text: str, convention: Convention, grader: Grader) -> Grade:
-    return grade_last_number(answer, text) if convention == "last_number" else await grader.agrade(answer, text)
 
 
 def _score(generation: Generation, reading: Reading, convention: Convention, grade: Grade) -> Score:

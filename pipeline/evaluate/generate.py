@@ -29,11 +29,11 @@ def endpoint_of(config: Config, model: str, base_url: str) -> Endpoint:
     return Endpoint(
         model=model,
         base_url=base_url,
-        api_key_env=None,
+        api_key_env=config.serve.api_key_env,
         sampling=Sampling(
             temperature=settings.temperature,
             max_tokens=settings.budgets[-1],
-            extra={"return_token_ids": True, "logprobs": True},  # to cut an answer at a budget
+            extra={"return_token_ids": True, "logprobs": True, **settings.extra},  # to cut an answer at a budget
         ),
         max_in_flight=settings.max_in_flight,
         timeout_s=settings.timeout_s,
@@ -57,6 +57,8 @@ async def generate(question: Question, client: ChatClient, segment: Segment | No
         sample_index=question.sample_index,
         problem=problem.problem,
         answer=problem.answer,
+        level=problem.level,
+        subset=problem.subset,
         response=text,
         status=status_of(reply) if reply else "failed",
         error=outcome.error,

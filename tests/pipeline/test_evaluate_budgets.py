@@ -30,6 +30,7 @@ class Student:
 
     def __init__(self, text: str, finish: str = "stop", forced: str = "12}", status: int = 200) -> None:
         self.text, self.finish, self.forced, self.status = text, finish, forced, status
+        self.continued: list[str] = []
         self.chats: list[dict[str, Any]] = []
         self.completions: list[dict[str, Any]] = []
 
@@ -68,6 +69,16 @@ class Student:
             ids = [ord(letter) for letter in body["prompt"]]
             return web.json_response({"choices": [{"text": "x", "prompt_token_ids": ids, "finish_reason": "length"}]})
         self.completions.append(body)
+        if body.get("return_token_ids"):
+            said = self.continued.pop(0)
+            offsets = {"tokens": list(said), "text_offset": list(range(len(said)))}
+            choice = {
+                "text": said,
+                "finish_reason": "stop",
+                "token_ids": [ord(letter) for letter in said],
+                "logprobs": offsets,
+            }
+            return web.json_response({"choices": [choice], "usage": {"completion_tokens": len(said)}})
         if not self.forced:
             return web.json_response({"error": {"message": "prompt too long", "code": 400}}, status=400)
         choice = {"text": self.forced, "finish_reason": "stop"}
@@ -108,6 +119,32 @@ async def test_the_student_is_asked_what_it_was_trained_on(tmp_path: Path) -> No
     assert (body["max_tokens"], body["temperature"], body["return_token_ids"]) == (64, 0.0, True)
     assert (generation.status, generation.completion_tokens, generation.prompt_tokens) == ("ok", 13, PROMPT)
     assert generation.tokens == [ord(letter) for letter in "so \\boxed{12}"]
+
+
+async def test_a_thought_that_ends_early_is_gone_on_with(tmp_path: Path) -> None:
+    """s1, section 3.1: its end gives way to "Wait"; at natural length nothing changes."""
+    student = Student("<think>6</think>\\boxed{13}")
+    student.continued = [", no</think>\\boxed{12}", ", yes</think>\\boxed{12}!"]
+    async with asked(student, tmp_path) as (generation, client, segment):
+        found = {
+            (reading.curve, reading.budget): reading
+            for reading in await readings(generation, settings(16, 22, 64, waits=2), client, segment)
+        }
+    thought = "<think>6Wait, noWait, yes</think>\\boxed{12}!"
+    assert found["natural", 64].text == "<think>6</think>\\boxed{13}"
+    assert found["budget_forced", 64] == Reading("budget_forced", 64, thought, len(thought), False, False)
+    cut = found["budget_forced", 22]
+    assert cut.forced and cut.text.startswith(thought[:22] + "\n</think>")
+    first, second = student.completions[:2]
+    assert first["prompt"] == [*PROMPT, *map(ord, "<think>6Wait")] and first["max_tokens"] == 64 - 12
+    assert second["prompt"] == [*PROMPT, *map(ord, "<think>6Wait, noWait")]
+
+
+async def test_what_has_no_thought_is_not_gone_on_with(tmp_path: Path) -> None:
+    student = Student("so \\boxed{12}")
+    async with asked(student, tmp_path) as (generation, client, segment):
+        found = await readings(generation, settings(64, waits=2), client, segment)
+    assert [reading.text for reading in found] == [student.text] * 2 and not student.completions
 
 
 async def test_a_budget_above_the_answers_length_changes_nothing(tmp_path: Path) -> None:
