@@ -1,7 +1,7 @@
 """Stage 8 on a cluster: it needs none. Reads the run, writes the page, prints the results table."""
 
 from pipeline.config import Config
-from pipeline.report import render, text
+from pipeline.report import render, terminal
 from pipeline.report.results import Results
 from pipeline.report.summary import summarize
 from pipeline.report.tables import RunTables
@@ -29,4 +29,4 @@ def results(config: Config) -> Results:
 def show(config: Config) -> None:
     """Print where the page is, and the results table as the last lines."""
     place = StageFolder(root_of(config), "report").place / "index.html"
-    print(f"report: {place.uri}\n\n{text.results_table(results(config))}", end="", flush=True)
+    print(f"report: {place.uri}\n\n{terminal.results_table(results(config))}", end="", flush=True)

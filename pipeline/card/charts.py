@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import escape
 
+from pipeline import histograms
 from pipeline.figures import count, share
 from pipeline.markdown import visible
 
@@ -19,9 +20,6 @@ WIDTH = 720
 LEFT, RIGHT, TOP = 64, 28, 68
 LABEL, BAR, ROW = 204, 340, 26
 PLOT_HEIGHT, AXIS_HEIGHT = 170, 52
-BINS, FEWEST_BINS = 36, 9
-WIDE = 8
-"""The greatest value of a wide span is so many times the least one."""
 MOST_TICKS = 9
 LABEL_CELLS = 24
 """Of a label, in widths of a Latin letter: Chinese characters take two."""
@@ -55,15 +53,14 @@ def bars(title: str, description: str, counts: Sequence[tuple[str, int]]) -> str
 
 def histogram(title: str, description: str, values: npt.NDArray[np.int64], axis: str) -> str:
     """How many values lie where: on a logarithmic axis where they span a lot. All are at least 1."""
-    logarithmic = values.max() >= WIDE * values.min() and np.ptp(values) > BINS
-    edges = _log_edges(values) if logarithmic else _equal_edges(values)
-    counts, _ = np.histogram(values, edges)
-    low, high = float(edges[0]), float(edges[-1])
+    bins = histograms.bins(int(values.min()), int(values.max()))
+    counts, _ = np.histogram(values, bins.edges)
+    low, high = float(bins.edges[0]), float(bins.edges[-1])
     bottom = TOP + PLOT_HEIGHT
     steps = _equal_ticks(0, float(counts.max()))
 
     def x(value: float) -> float:
-        along = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
+        along = math.log(value / low) / math.log(high / low) if bins.logarithmic else (value - low) / (high - low)
         return LEFT + (WIDTH - LEFT - RIGHT) * along
 
     def y(n: float) -> float:
@@ -73,34 +70,21 @@ def histogram(title: str, description: str, values: npt.NDArray[np.int64], axis:
     for step in steps:
         parts.append(_line("grid" if step else "base", LEFT, y(step), WIDTH - RIGHT, y(step)))
         parts.append(_text(LEFT - 8, y(step) + 4, count(step), anchor="end"))
-    for n, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
+    for n, left, right in zip(counts, bins.edges[:-1], bins.edges[1:], strict=True):
         if n:
             size = f'width="{max(x(right) - x(left) - 1, 1):.1f}" height="{bottom - y(n):.1f}"'
             parts.append(f'<rect class="bar" x="{x(left) + 0.5:.1f}" y="{y(n):.1f}" {size}/>')
-    for tick in _log_ticks(low, high) if logarithmic else _equal_ticks(low, high):
+    for tick in _log_ticks(low, high) if bins.logarithmic else _equal_ticks(low, high):
         if low <= tick <= high:
             parts.append(_line("base", x(tick), bottom, x(tick), bottom + 5))
             parts.append(_text(x(tick), bottom + 20, count(tick), anchor="middle"))
-    named = f"{axis} (logarithmic)" if logarithmic else axis
+    named = f"{axis} (logarithmic)" if bins.logarithmic else axis
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom + 41, named, anchor="middle"))
     median = float(np.median(values))
     beside, anchor = (-6, "end") if x(median) > 0.7 * WIDTH else (6, "start")
     parts.append(_line("median", x(median), TOP - 14, x(median), bottom))
     parts.append(_text(x(median) + beside, TOP - 5, f"median {count(median)}", anchor=anchor, kind="strong"))
     return _svg(title, description, bottom + AXIS_HEIGHT, parts)
-
-
-def _log_edges(values: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The ends of the bins: whole numbers, or a bin would hold none and its neighbour two."""
-    return np.unique(np.ceil(np.geomspace(values.min(), values.max() + 1, BINS + 1))).astype(np.float64)
-
-
-def _equal_edges(values: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The ends of bins of equally many whole numbers, which stand in their middle; empty bins around few values."""
-    low, width = int(values.min()), math.ceil((int(np.ptp(values)) + 1) / BINS)
-    bins = math.ceil((int(np.ptp(values)) + 1) / width)
-    before = min(max(0, FEWEST_BINS - bins) // 2, low // width)
-    return np.arange(max(bins, FEWEST_BINS) + 1, dtype=np.float64) * width + (low - before * width - 0.5)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

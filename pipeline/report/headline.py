@@ -23,6 +23,7 @@ def headline(results: Results, *, held_out: bool) -> Headline:
     found = results.headline()
     details = [_difference(c) for c in _last_against_the_others(results)]
     details += [_other_convention(results, name) for name in results.conventions[1:]]
+    details.append(_vote(results))
     if failed := sum(r.failed for r in results.requests):
         asked = sum(r.asked for r in results.requests)
         details.append(f"{count(failed)} of {count(asked)} requests failed; they count in no accuracy.")
@@ -48,7 +49,7 @@ def _last_against_the_others(results: Results, convention: str | None = None) ->
 def _difference(c: Comparison) -> str:
     text = f"{label(c.after)} against {inside(c.before)}, paired over {count(c.n)} problems: "
     text += f"{points(c.difference)} points {interval(c.low, c.high)}, {p_value(c.p_value)}"
-    return text + (" (exact McNemar test)." if c.significant else ": the difference is not significant.")
+    return text + (" (permutation test)." if c.significant else ": the difference is not significant.")
 
 
 def _other_convention(results: Results, convention: str) -> str:
@@ -67,3 +68,14 @@ def _other_convention(results: Results, convention: str) -> str:
     return text + (
         ", so the gain is more than the boxed format." if convention == "last_number" and c.difference > 0 else "."
     )
+
+
+def _vote(results: Results) -> str:
+    """What the last model's largest vote comes to."""
+    found = [v for v in results.voted(results.benchmarks[0], results.conventions[0]) if v.model == results.models[-1]]
+    if not found:
+        return ""
+    v = found[-1]
+    text = f"By majority of {v.k} answers of natural length {inside(v.model)} is right on {percent(v.accuracy)} "
+    text += f"{interval(v.low, v.high)} of the problems, for {count(v.tokens)} tokens"
+    return text + f"; one of the {v.k} is right on {percent(v.passed)} {interval(v.passed_low, v.passed_high)}."

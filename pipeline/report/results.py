@@ -1,21 +1,20 @@
-"""Scores counted: the accuracy of each model at each budget, and models compared problem by problem.
+"""The accuracy of each model at each budget, and models compared problem by problem.
 
-In: streams of generations and scores. Out: `Results`. A request that failed is counted apart and is no
-wrong answer; a grader's time-out is no right one. Intervals and tests are left to `pipeline.statistics`.
+In: `Tallies`, what was asked, and the votes. Out: `Results`. Intervals and tests are left to `pipeline.statistics`.
 """
 
 import itertools
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline import statistics
 from pipeline.config import Evaluate
-from pipeline.errors import DataError
-from pipeline.records import Convention, Curve, Generation, Score
+from pipeline.records import Convention, Curve
+from pipeline.report.tallies import Key, Requests, Tallies, Tally
+from pipeline.report.votes import VotePoint
 
-STUDENTS = ("base", "stage1", "stage2")
+STUDENTS = ("base", "stage1", "stage2_alone", "stage2")
 """Models of the run itself come first, in the order in which they are trained."""
 
 
@@ -70,16 +69,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Requests:
-    """How many answers of a model were asked for, and how many never came."""
-
-    model: str
-    benchmark: str
-    asked: int
-    failed: int
-
-
-@dataclass(frozen=True)
 class Results:
     """All numbers of an evaluation. The first benchmark, convention and curve are the headline's."""
 
@@ -90,6 +79,7 @@ class Results:
     points: list[Point]
     comparisons: list[Comparison]
     requests: list[Requests]
+    votes: list[VotePoint]
 
     def view(self, benchmark: str, convention: str, model: str | None = None) -> list[Point]:
         """The points to show: every budget of the budget-forced curve, and the natural length as it is
@@ -103,86 +93,41 @@ class Results:
         """The comparisons to show beside `view`."""
         return [c for c in self.comparisons if c.benchmark == benchmark and c.convention == convention]
 
-    def headline(self, convention: str | None = None) -> list[Point]:
-        """Every model at the headline's largest budget."""
-        found = [
-            p for p in self.view(self.benchmarks[0], convention or self.conventions[0]) if p.curve == self.curves[0]
-        ]
+    def natural(self, benchmark: str, convention: str) -> list[Point]:
+        """Every model at its natural length."""
+        return [p for p in self.view(benchmark, convention) if p.curve == "natural"]
+
+    def largest(self, benchmark: str, convention: str) -> list[Point]:
+        """Every model at the largest budget of the headline's curve."""
+        found = [p for p in self.view(benchmark, convention) if p.curve == self.curves[0]]
         largest = max((p.budget for p in found), default=0)
         return [p for p in found if p.budget == largest]
 
-    def headline_comparisons(self, convention: str | None = None) -> list[Comparison]:
-        """The models compared at the headline's largest budget."""
-        points = self.headline(convention)
-        compared = self.compared(self.benchmarks[0], convention or self.conventions[0])
+    def as_written(self, benchmark: str, convention: str) -> list[Point]:
+        """Every model where its answers are graded as they were written: at natural length, if it was scored."""
+        return self.natural(benchmark, convention) or self.largest(benchmark, convention)
+
+    def headline(self, convention: str | None = None) -> list[Point]:
+        """Every model at the headline's largest budget."""
+        return self.largest(self.benchmarks[0], convention or self.conventions[0])
+
+    def compared_at_largest(self, benchmark: str, convention: str) -> list[Comparison]:
+        """The models compared where `largest` has them."""
+        points = self.largest(benchmark, convention)
+        compared = self.compared(benchmark, convention)
         return [c for c in compared if points and (c.curve, c.budget) == (self.curves[0], points[0].budget)]
 
+    def headline_comparisons(self, convention: str | None = None) -> list[Comparison]:
+        """The models compared at the headline's largest budget."""
+        return self.compared_at_largest(self.benchmarks[0], convention or self.conventions[0])
 
-class Key(NamedTuple):
-    """What one accuracy is about."""
-
-    benchmark: str
-    convention: Convention
-    curve: Curve
-    budget: int
-    model: str
+    def voted(self, benchmark: str, convention: str) -> list[VotePoint]:
+        """The votes to show beside `view`, by model and rising k."""
+        return [v for v in self.votes if v.benchmark == benchmark and v.convention == convention]
 
 
-@dataclass
-class Tally:
-    """The counts behind one accuracy; lists and counts are by problem."""
-
-    correct: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-
-    def add(self, score: Score) -> None:
-        """Count one grade."""
-        self.correct[score.problem_id] += score.verdict == "correct"
-        self.tokens[score.problem_id] += score.tokens
-        self.answers[score.problem_id] += 1
-        self.kinds.update({score.verdict: 1, "truncated": score.truncated, "forced": score.forced})
-
-    def accuracies(self, problems: Iterable[str]) -> list[float]:
-        """The share of right answers to each problem."""
-        return [self.correct[p] / self.answers[p] for p in problems]
-
-    def mean_tokens(self, problems: Iterable[str]) -> list[float]:
-        """The mean length of the answers to each problem."""
-        return [self.tokens[p] / self.answers[p] for p in problems]
-
-
-Tallies = dict[Key, Tally]
-
-
-def failed_requests(generations: Iterable[Generation]) -> tuple[set[str], list[Requests]]:
-    """The ids of the generations that never came, and the counts by model and benchmark."""
-    failed: set[str] = set()
-    asked: Counter[tuple[str, str]] = Counter()
-    missing: Counter[tuple[str, str]] = Counter()
-    for row in generations:
-        asked[row.model, row.benchmark] += 1
-        if row.status == "failed":
-            failed.add(row.generation_id)
-            missing[row.model, row.benchmark] += 1
-    return failed, [Requests(*key, asked=n, failed=missing[key]) for key, n in asked.items()]
-
-
-def tally(scores: Iterable[Score], failed: set[str]) -> Tallies:
-    """Count the grades of the requests that did not fail."""
-    tallies: Tallies = defaultdict(Tally)
-    for score in scores:
-        if score.generation_id not in failed:
-            key = Key(score.benchmark, score.convention, score.curve, score.budget, score.model)
-            tallies[key].add(score)
-    if not tallies:
-        raise DataError("the evaluation holds no graded answer: look at 7_evaluate/generations for the errors")
-    return dict(tallies)
-
-
-def results(tallies: Tallies, requests: Sequence[Requests], settings: Evaluate) -> Results:
-    """Every accuracy and every comparison, in the order in which they are shown."""
+def results(tallies: Tallies, requests: Sequence[Requests], votes: Sequence[VotePoint], settings: Evaluate) -> Results:
+    """Every accuracy, comparison and vote, in the order in which they are shown."""
     models = _order((r.model for r in requests), STUDENTS)
     benchmarks = _order((key.benchmark for key in tallies), [b.name for b in settings.benchmarks])
     conventions = _order((key.convention for key in tallies), settings.conventions)
@@ -198,14 +143,16 @@ def results(tallies: Tallies, requests: Sequence[Requests], settings: Evaluate) 
             k.budget,
         ),
     )
+    answered = [model for model in models if any(key.model == model for key in keys)]
     return Results(
-        models=[m for m in models if any(key.model == m for key in keys)],
+        models=answered,
         benchmarks=benchmarks,
         conventions=conventions,
         curves=curves,
         points=[_point(key, tallies[key], failed[key.model, key.benchmark]) for key in keys],
         comparisons=list(_comparisons(keys, tallies)),
         requests=sorted(requests, key=lambda r: (models.index(r.model), r.benchmark)),
+        votes=sorted((v for v in votes if v.model in answered), key=lambda v: (answered.index(v.model), v.k)),
     )
 
 

@@ -1,84 +1,29 @@
-"""The report as plain text: the results table of the terminal, and `report.md`.
+"""The report as Markdown: `report.md`.
 
-In: `Results` or the whole `Summary`. Out: text. The page is left to `page`.
+In: the whole `Summary`. Out: text. Charts and the answers are left to `page`, the terminal's tables to `terminal`.
 """
 
-import io
 from collections.abc import Iterator
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.figures import count, dollars, duration, percent
 from pipeline.markdown import escaped, grid
+from pipeline.report import pareto
+from pipeline.report.ablation import ablation, finding, question
+from pipeline.report.basis import basis
 from pipeline.report.curves import Curve
+from pipeline.report.equal_tokens import EqualTokens
 from pipeline.report.formats import inside, interval, label, p_value, points
+from pipeline.report.groups import Grouping
+from pipeline.report.lengths import Histogram, Side
+from pipeline.report.reference import SOURCE, PaperTable, Reference, paper_table
 from pipeline.report.results import Comparison, Point, Results
 from pipeline.report.summary import Summary
+from pipeline.report.votes import VotePoint
 from pipeline.stage import Manifest
-
-WIDTH = 100
-"""Columns of the results table at most: what a job's log shows without wrapping."""
-
-
-def results_table(results: Results) -> str:
-    """Every model at every budget, a table for each benchmark: at most WIDTH columns, no colour."""
-    stream = io.StringIO()
-    console = Console(file=stream, width=WIDTH, no_color=True, force_terminal=False, legacy_windows=False)
-    for benchmark in results.benchmarks:
-        console.print(_table(results, benchmark))
-    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
-    for failed in (r for r in results.requests if r.failed):
-        what = f"{failed.failed} of {failed.asked} requests failed and count in no accuracy"
-        lines.append(f"  {label(failed.model)} on {failed.benchmark}: {what}")
-    return "\n".join(lines).strip("\n") + "\n"
-
-
-def _table(results: Results, benchmark: str) -> Table:
-    headline, others = results.conventions[0], results.conventions[1:]
-    table = Table(
-        padding=(0, 1, 0, 0),
-        box=box.SIMPLE_HEAD,
-        title=f"{benchmark}: accuracy with 95% interval, {' and '.join(map(inside, results.curves))}; tokens with the forced answer's",
-        title_justify="left",
-        title_style="",
-    )
-    table.add_column("model", overflow="fold")
-    table.add_column("budget", justify="right", no_wrap=True)
-    table.add_column(f"{headline} %", justify="right", no_wrap=True)
-    for name in others:
-        table.add_column(f"{name} %", justify="right", no_wrap=True)
-    for column in ("mean\ntokens", "trun-\ncated %", "unpar-\nsable %", "n"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for model in results.models:
-        for point in results.view(benchmark, headline, model):
-            budget = f"{point.budget:,}" if point.curve == "budget_forced" else "natural"
-            accuracies = [_accuracy(point), *(_accuracy(_same(results, point, name)) for name in others)]
-            rates = (f"{100 * point.truncated:.1f}", f"{100 * point.unparsable:.1f}")
-            table.add_row(label(model), budget, *accuracies, f"{point.tokens:,.1f}", *rates, f"{point.n:,}")
-        table.add_section()
-    return table
-
-
-def _same(results: Results, point: Point, convention: str) -> Point | None:
-    """The same answers under another convention."""
-    return next(
-        (
-            p
-            for p in results.view(point.benchmark, convention, point.model)
-            if (p.curve, p.budget) == (point.curve, point.budget)
-        ),
-        None,
-    )
-
-
-def _accuracy(point: Point | None) -> str:
-    return f"{100 * point.accuracy:.1f} {interval(point.low, point.high, 1)}" if point else ""
 
 
 def markdown(summary: Summary) -> str:
-    """The report as Markdown; the chart and the answers are on the page only."""
+    """The report as Markdown."""
     return "\n".join(_markdown(summary)) + "\n"
 
 
@@ -91,8 +36,14 @@ def _markdown(summary: Summary) -> Iterator[str]:
     yield "Budget-forced: each answer cut after so many tokens and, where it had not ended, asked for (those tokens count too)."
     for benchmark in summary.results.benchmarks:
         for convention in summary.results.conventions:
-            yield f"\n### {escaped(benchmark)}: {label(convention).lower()}\n"
-            yield from grid(POINT_HEAD, map(_point_row, summary.results.view(benchmark, convention)))
+            yield from _view(summary, benchmark, convention)
+    for convention in summary.results.conventions:
+        if paper := paper_table(summary.results, convention):
+            yield f"\n## In the form of the paper's Table 1: {label(convention).lower()}\n"
+            yield from _paper(paper)
+    if summary.equal_tokens:
+        yield "\n## Models at equal tokens, paired by problem\n"
+        yield from grid(EQUAL_HEAD, map(_equal_row, summary.equal_tokens))
     if summary.results.comparisons:
         yield "\n## Models compared, paired by problem\n"
         yield from grid(COMPARISON_HEAD, map(_comparison_row, summary.results.comparisons))
@@ -107,7 +58,38 @@ def _markdown(summary: Summary) -> Iterator[str]:
     yield from (f"- code of {stage}: {escaped(revision)}" for stage, revision in summary.conditions.revisions.items())
 
 
+def _view(summary: Summary, benchmark: str, convention: str) -> Iterator[str]:
+    """All numbers of one benchmark under one convention."""
+    results, drawn = summary.results, summary.conditions.drawn
+    shown, voted = results.view(benchmark, convention), results.voted(benchmark, convention)
+    title = f"{escaped(benchmark)}: {label(convention).lower()}"
+    yield f"\n### {title}\n"
+    yield from grid(POINT_HEAD, map(_point_row, shown))
+    yield f"\n{escaped(basis(results.natural(benchmark, convention) or results.largest(benchmark, convention), drawn))}"
+    front = ", then ".join(map(pareto.name, pareto.front([*shown, *voted])))
+    yield f"\nOn the Pareto front of accuracy and tokens: {escaped(front)}."
+    if voted:
+        yield f"\n### {title}, majority of k answers of natural length\n"
+        yield from grid(VOTE_HEAD, map(_vote_row, voted))
+    if pairs := ablation(results, benchmark, convention):
+        yield f"\n### {title}, what each stage is worth\n"
+        yield from grid(ABLATION_HEAD, map(_ablation_row, pairs))
+        yield f"\n{escaped(basis(results.largest(benchmark, convention), drawn))}"
+    for grouping in summary.groupings:
+        if (grouping.benchmark, grouping.convention) == (benchmark, convention):
+            yield f"\n### {title}, by {inside(grouping.by)}\n"
+            yield from _groups(grouping, results)
+    for histogram in summary.lengths:
+        if (histogram.benchmark, histogram.convention) == (benchmark, convention):
+            yield f"\n### {title}, tokens of the answers\n"
+            yield from _lengths(histogram)
+
+
 POINT_HEAD = ("model", "curve", "budget", "accuracy", "mean tokens", "truncated", "forced", "unparsable", "n")
+VOTE_HEAD = ("model", "k", "maj@k", "pass@k", "mean tokens of k", "n", "answers to each")
+ABLATION_HEAD = ("question", "models", "difference", "p", "n", "finding")
+LENGTH_HEAD = ("model", "answers", "number", "median tokens", "10% to 90%", "truncated")
+EQUAL_HEAD = ("benchmark", "convention", "models", "curve", "tokens of each", "accuracy", "difference", "p", "n")
 COMPARISON_HEAD = ("benchmark", "convention", "models", "budget", "accuracy", "mean tokens", "difference", "p")
 STAGE_HEAD = ("stage", "in", "out", "rejected", "requests", "stored replies", "tokens in / out", "cost", "time", "Ray actors")  # fmt: skip
 CURVE_HEAD = ("stage", "steps", "first loss", "last loss", "tokens", "time")
@@ -120,15 +102,87 @@ def _point_row(p: Point) -> tuple[str, ...]:
     return (label(p.model), inside(p.curve), count(p.budget), accuracy, f"{p.tokens:,.1f}", *rates, n)
 
 
+def _equal_row(c: EqualTokens) -> tuple[str, ...]:
+    curve = "natural length and votes" if c.curve == "natural" else inside(c.curve)
+    accuracy = f"{percent(c.accuracy_before, 1)} → {percent(c.accuracy_after, 1)}"
+    models = f"{label(c.before)} → {label(c.after)}"
+    return (
+        c.benchmark,
+        c.convention,
+        models,
+        curve,
+        count(c.tokens),
+        accuracy,
+        _difference(c),
+        p_value(c.p_value),
+        count(c.n),
+    )
+
+
+def _difference(c: Comparison | EqualTokens) -> str:
+    return f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}" + ("" if c.significant else ", not significant")
+
+
 def _comparison_row(c: Comparison) -> tuple[str, ...]:
     budget = count(c.budget) + (" (natural length)" if c.curve == "natural" else "")
     accuracy = f"{percent(c.accuracy_before, 1)} → {percent(c.accuracy_after, 1)}"
     tokens = f"{c.tokens_before:,.0f} → {c.tokens_after:,.0f}"
-    difference = f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}" + (
-        "" if c.significant else ", not significant"
-    )
     models = f"{label(c.before)} → {label(c.after)}"
-    return (c.benchmark, c.convention, models, budget, accuracy, tokens, difference, p_value(c.p_value))
+    return (c.benchmark, c.convention, models, budget, accuracy, tokens, _difference(c), p_value(c.p_value))
+
+
+def _vote_row(v: VotePoint) -> tuple[str, ...]:
+    majority = f"{percent(v.accuracy, 1)} {interval(v.low, v.high, 1)}"
+    passed = f"{percent(v.passed, 1)} {interval(v.passed_low, v.passed_high, 1)}"
+    return (label(v.model), str(v.k), majority, passed, f"{v.tokens:,.1f}", count(v.n), f"{v.answers / v.n:.3g}")
+
+
+def _ablation_row(c: Comparison) -> tuple[str, ...]:
+    models = f"{label(c.before)} → {label(c.after)}"
+    difference = f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}"
+    return (question(c), models, difference, p_value(c.p_value), count(c.n), finding(c))
+
+
+def _groups(grouping: Grouping, results: Results) -> Iterator[str]:
+    rows = []
+    for group in grouping.groups:
+        rates = {rate.model: rate for rate in group.rates}
+        cells = (
+            f"{percent(r.accuracy, 1)} {interval(r.low, r.high)} (n = {count(r.n)})" if (r := rates.get(model)) else "–"
+            for model in results.models
+        )
+        rows.append((group.name, *cells))
+    yield from grid((inside(grouping.by), *(escaped(label(model)) for model in results.models)), rows)
+    if grouping.left_out:
+        yield f"\n{count(grouping.left_out)} more with fewer problems are left out."
+
+
+def _lengths(histogram: Histogram) -> Iterator[str]:
+    sides = [(m.model, name, side) for m in histogram.models for name, side in (("right", m.right), ("wrong", m.wrong))]
+    yield from grid(LENGTH_HEAD, (_length_row(*each) for each in sides))
+
+
+def _length_row(model: str, name: str, side: Side) -> tuple[str, ...]:
+    if side.median is None or side.p10 is None or side.p90 is None:
+        return (label(model), name, "0", "–", "–", "0")
+    span = f"{count(side.p10)} to {count(side.p90)}"
+    return (label(model), name, count(side.answers), count(side.median), span, count(sum(side.cut)))
+
+
+def _paper(paper: PaperTable) -> Iterator[str]:
+    head = (cell for benchmark in paper.benchmarks for cell in (f"{benchmark} accuracy", f"{benchmark} average tokens"))
+    rows = (
+        (f"{row.model}{'' if row.ours else ' (paper)'}", *(text for cell in row.cells for text in _paper_cell(cell)))
+        for row in paper.rows
+    )
+    yield from grid(("model", *head), rows)
+    yield f"\nThe paper's rows: {escaped(SOURCE)}. All at natural length."
+
+
+def _paper_cell(cell: Reference | Point | None) -> tuple[str, str]:
+    if cell is None:
+        return ("–", "–")
+    return (f"{percent(cell.accuracy, 1)} {interval(cell.low, cell.high, 1)}", count(cell.tokens))
 
 
 def _stage_row(m: Manifest) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.records import Generation, Score
 from pipeline.report import render
 from pipeline.report.results import Comparison, Point, Results
-from pipeline.report.text import WIDTH, results_table
+from pipeline.report.terminal import WIDTH, results_table
 from pipeline.stage import StageFolder, root_of
 from ray_jobs import report
 
@@ -93,7 +93,10 @@ def test_a_difference_that_is_not_significant_is_called_so(reported: Config) -> 
 def test_answers_shown_are_one_gained_set_and_one_missed(tmp_path: Path) -> None:
     config = ten_problems(tmp_path, samples=2)
     report.run(config)
-    shown = [(s["kind"], s["problem_id"], [a["model"] for a in s["answers"]]) for s in read(config)["samples"]]
+    shown = [
+        (s["change"], s["entry"]["problem_id"], [a["model"] for a in s["entry"]["answers"]])
+        for s in read(config)["samples"]
+    ]
     both = ["base", "stage2"]
     assert shown == [("gained", "p001", both), ("gained", "p002", both), ("missed", "p006", both)]
 
