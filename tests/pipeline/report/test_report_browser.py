@@ -259,6 +259,7 @@ async def test_answers_are_searched_and_opened_with_the_keyboard(browser: Browse
     assert await browser.js(FOUND) == f"{same} of 30 problems"
     await browser.js("document.querySelector('.entry > summary').focus()")
     await browser.key("Enter")
+    await asyncio.sleep(0.2)  # what it holds is drawn when it has opened
     shown = "document.querySelector('.entry[open]').innerText"
     for text in (entry.problem, f"Gold answer {entry.gold}", entry.answers[-1].response[-20:], "Long thought"):
         assert text in await browser.js(shown)
