@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -85,12 +84,14 @@ def test_an_evaluation_that_is_killed_half_way_makes_no_answer_twice(tmp_path: P
     environment = {**os.environ, "RAY_ADDRESS": "local"}
     driver = subprocess.Popen(command, env=environment, **quiet)
     deadline = time.monotonic() + 200
-    while teacher.stats()["answers"] < PROBLEMS * SAMPLES // 2:
-        assert time.monotonic() < deadline and driver.poll() is None
-        time.sleep(0.1)
-    under_way = teacher.stats()["in_flight"]
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    try:
+        while teacher.stats()["answers"] < PROBLEMS * SAMPLES // 2:
+            assert time.monotonic() < deadline and driver.poll() is None
+            time.sleep(0.1)
+        under_way = teacher.stats()["in_flight"]
+    finally:
+        driver.kill()
+        driver.wait()
     time.sleep(8)  # what the workers still do when their driver is gone
     before = len(log.read_text().splitlines())
     subprocess.run(command, env=environment, check=True, timeout=300, **quiet)
