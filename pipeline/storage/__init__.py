@@ -1,0 +1,40 @@
+"""Where artifacts live: the only package that opens URIs.
+
+In: URIs (a local path, `s3://`, `gs://`, `hf://`, or anything fsspec knows). Out: `Place`, one URI (`place`); tables of records
+as Parquet (`tables`); folders of files copied to and fro (`folders`).
+"""
+
+from pipeline.storage.folders import fetch, fetched_path, filled, upload
+from pipeline.storage.place import Place
+from pipeline.storage.tables import (
+    batches,
+    column_names,
+    count_rows,
+    iter_dicts,
+    read_columns,
+    read_rows,
+    read_slice,
+    read_table,
+    rows_at,
+    write_rows,
+    write_table,
+)
+
+__all__ = [
+    "Place",
+    "batches",
+    "column_names",
+    "count_rows",
+    "fetch",
+    "fetched_path",
+    "filled",
+    "iter_dicts",
+    "read_columns",
+    "read_rows",
+    "read_slice",
+    "read_table",
+    "rows_at",
+    "upload",
+    "write_rows",
+    "write_table",
+]

@@ -1,0 +1,72 @@
+"""Folders of files (models, checkpoints) between this machine and a place.
+
+In: a local folder or a `Place`. Out: the same files at the other end; a local place is used as it is.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.fs
+from filelock import FileLock
+
+from pipeline import records
+from pipeline.storage.place import NamedErrors, Place
+
+
+def upload(folder: Path, target: Place) -> None:
+    """Copy a local folder to a place."""
+    target.make_folder()
+    with NamedErrors(target):
+        pyarrow.fs.copy_files(
+            str(folder.resolve()),
+            target.path,
+            source_filesystem=pyarrow.fs.LocalFileSystem(),
+            destination_filesystem=target.filesystem,
+        )
+
+
+@contextmanager
+def filled(target: Place) -> Iterator[Path]:
+    """A local folder to write files into, which are in a place afterwards: the place itself where it is local."""
+    if target.is_local:
+        target.make_folder()
+        yield Path(target.path)
+        return
+    with tempfile.TemporaryDirectory(prefix="longthought-upload-") as temporary:
+        yield Path(temporary)
+        upload(Path(temporary), target)
+
+
+def fetched_path(source: Place, into: Path) -> Path:
+    """Where `fetch` puts the files of a place: the same path on every machine, another for other content."""
+    if source.is_local:
+        return Path(source.path)
+    with NamedErrors(source):
+        infos = source.filesystem.get_file_info(pyarrow.fs.FileSelector(source.path, recursive=True))
+    return into / records.digest(source.uri, sorted((info.path, info.size, str(info.mtime)) for info in infos))
+
+
+def fetch(source: Place, into: Path) -> Path:
+    """A local folder with the files of a place: itself where it is local, else a copy.
+
+    A machine's processes fetch it once, one for all, and it is moved there whole.
+    """
+    target = fetched_path(source, into)
+    if target.exists():
+        return target
+    into.mkdir(parents=True, exist_ok=True)
+    with FileLock(into / f".{target.name}.lock"):
+        if not target.exists():
+            partial = into / f".{target.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            local = pyarrow.fs.LocalFileSystem()
+            with NamedErrors(source):
+                pyarrow.fs.copy_files(
+                    source.path, str(partial), source_filesystem=source.filesystem, destination_filesystem=local
+                )
+            partial.rename(target)
+    return target

@@ -1,0 +1,162 @@
+"""Tables of records: folders of Parquet files.
+
+In: a `Place` and a record type, or the names of columns. Out: records, dicts or Arrow tables; few rows in memory where few are
+asked for.
+"""
+
+import dataclasses
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from pipeline import records
+from pipeline.errors import DataError
+from pipeline.storage.place import NamedErrors, Place
+
+R = TypeVar("R")
+
+
+def write_rows(folder: Place, record: type, rows: Iterable[Any], rows_per_file: int = 50_000) -> int:
+    """Write records as Parquet files into a folder, replacing what is there. Returns their number."""
+    folder.delete()
+    folder.make_folder()
+    table = records.to_table(record, rows)
+    for index, start in enumerate(range(0, max(table.num_rows, 1), rows_per_file)):
+        target = folder / f"{index:05d}.parquet"
+        pq.write_table(table.slice(start, rows_per_file), target.path, filesystem=target.filesystem)
+    return int(table.num_rows)
+
+
+def read_rows(folder: Place, record: type[R]) -> list[R]:
+    """All records of a table, in the order of its files."""
+    return records.from_table(record, read_table(folder, record))
+
+
+def read_table(folder: Place, record: type) -> pa.Table:
+    """A table of records as Arrow, in the order of its files."""
+    return _dataset(folder, record).to_table(columns=_columns(record))
+
+
+def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
+    """Some columns of any Parquet table, in the order of its files."""
+    return _dataset(folder, None).to_table(columns=list(columns))
+
+
+def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
+    """The records `start` to `stop` of a table, in the order of its files; no others are in memory."""
+    found: list[R] = []
+    first = 0
+    for file in folder.files(".parquet"):
+        with _parquet(file) as parquet:
+            end = first + parquet.metadata.num_rows
+            if first < stop and end > start:
+                found += records.from_table(
+                    record, _slice_of(parquet, record, max(start, first) - first, min(stop, end) - first)
+                )
+            first = end
+    return found
+
+
+def _slice_of(parquet: pq.ParquetFile, record: type, start: int, stop: int) -> pa.Table:
+    groups, before, first = [], 0, 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if first < stop and first + rows > start:
+            groups.append(group)
+        elif first + rows <= start:
+            before += rows
+        first += rows
+    return parquet.read_row_groups(groups, columns=_columns(record)).slice(start - before, stop - start)
+
+
+def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
+    """Write a Parquet file, whole or not at all, with so many rows in each of its row groups."""
+    data = io.BytesIO()
+    pq.write_table(table, data, row_group_size=row_group)
+    file.write(data.getvalue())
+
+
+def count_rows(folder: Place, record: type) -> int:
+    """How many records a table has."""
+    return int(_dataset(folder, record).count_rows())
+
+
+def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of any Parquet table, one at a time; some of their columns, or all."""
+    for batch in _dataset(folder, None).to_batches(columns=None if columns is None else list(columns), batch_size=256):
+        yield from batch.to_pylist()
+
+
+def rows_at(folder: Place, positions: Iterable[int]) -> list[dict[str, Any]]:
+    """The rows at some positions of any Parquet table, counted through its files; few others are in memory."""
+    wanted = sorted(set(positions))
+    found: list[dict[str, Any]] = []
+    start = 0
+    for file in folder.files(".parquet"):
+        with _parquet(file) as parquet:
+            end = start + parquet.metadata.num_rows
+            here = [position - start for position in wanted if start <= position < end]
+            found += _rows_of(parquet, here) if here else []
+            start = end
+    return found
+
+
+def _rows_of(parquet: pq.ParquetFile, positions: list[int]) -> Iterator[dict[str, Any]]:
+    start = 0
+    for batch in parquet.iter_batches(batch_size=64, use_threads=False):
+        end = start + batch.num_rows
+        for position in positions:
+            if start <= position < end:
+                yield from batch.slice(position - start, 1).to_pylist()
+        if positions[-1] < end:
+            return
+        start = end
+
+
+def column_names(file: Place) -> list[str]:
+    """The columns of a Parquet file; none where it has no rows."""
+    with _parquet(file) as parquet:
+        return list(parquet.schema_arrow.names) if parquet.metadata.num_rows else []
+
+
+def batches(file: Place, columns: Iterable[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Some columns of a Parquet file, so many rows at a time; no more than a row group is in memory."""
+    with _parquet(file) as parquet:
+        yield from parquet.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
+
+
+@contextmanager
+def _parquet(file: Place) -> Iterator[pq.ParquetFile]:
+    try:
+        with NamedErrors(file), pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+            yield parquet
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+
+
+def _columns(record: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(record)]
+
+
+def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
+    """`folder` may be a single file too."""
+    files = [folder] if folder.uri.endswith(".parquet") and not folder.is_folder() else folder.files(".parquet")
+    if not files:
+        raise DataError(f"{folder.uri!r} holds no Parquet files: run the stage that makes it")
+    paths = [file.path for file in files]
+    try:
+        dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{folder.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+    if record is not None:
+        missing = set(_columns(record)) - set(dataset.schema.names)
+        if missing:
+            raise DataError(
+                f"{folder.uri!r} lacks the column {sorted(missing)[0]!r} of {record.__name__}: redo the stage that makes it"
+            )
+    return dataset
