@@ -20,8 +20,8 @@ import threading
 import time
 from pathlib import Path
 
+import minimal
 import pyarrow.dataset
-import yaml
 from curate_decontamination import BENCHMARKS
 from curate_duplicates import edited, real_problems, vocabulary_of
 
@@ -50,25 +50,14 @@ def write_rows(texts: list[str], rows: int, folder: Path, *, files: int, seed: i
 
 def config_of(folder: Path, data: Path, root: Path) -> Path:
     """A config that curates the folder's rows."""
-    model = {"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": None, "sampling": {"max_tokens": 10}}
-    sft = {"max_length": 128, "epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
     benchmarks = [{"name": name, "path": str(data / "benchmarks" / name)} for name in BENCHMARKS if name != "imobench"]
-    tree = {
-        "storage": {"root": str(root)},
-        "rewriter": model,
-        "teacher": model,
-        "curate": {
-            "sources": [{"name": "million", "path": str(folder), "license": "unknown", "origin": "edited"}],
-            "benchmarks": benchmarks,
-            "actor_cpus": 0.5,
-        },
-        "train": {"model": "m", "stage1": sft, "stage2": sft},
-        "serve": {"max_model_len": 512},
-        "evaluate": {"benchmarks": benchmarks[:1], "budgets": [64]},
+    curate = {
+        "sources": [{"name": "million", "path": str(folder), "license": "unknown", "origin": "edited"}],
+        "benchmarks": benchmarks,
+        "actor_cpus": 0.5,
     }
-    file = root.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump(tree))
-    return file
+    evaluate = {"benchmarks": benchmarks[:1], "budgets": [64]}
+    return minimal.config(root.with_suffix(".yaml"), root, curate=curate, evaluate=evaluate)
 
 
 def memory_mib(before: set[int]) -> tuple[float, float]:

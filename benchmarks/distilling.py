@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
+import minimal
 
 from pipeline.config import load
 from pipeline.records import Problem, problem_id
@@ -70,19 +70,7 @@ def stats() -> dict[str, Any]:
 def prepared(folder: Path, problems: int, endpoint: dict[str, Any], distill: dict[str, Any]) -> Path:
     """The config of a run whose first stage is complete."""
     model = {**PROMPT, "sampling": {"max_tokens": 1000}, **endpoint}
-    sft = {"max_length": 128, "epochs": 1, "learning_rate": 1e-4, "rows_per_step": 2}
-    tree = {
-        "storage": {"root": str(folder / "run")},
-        "rewriter": model,
-        "teacher": model,
-        "curate": {"sources": [{"name": "sums", "path": "none.jsonl", "license": "MIT"}], "benchmarks": []},
-        "distill": distill,
-        "train": {"model": "m", "stage1": sft, "stage2": sft},
-        "serve": {"max_model_len": 512},
-        "evaluate": {"benchmarks": [{"name": "b", "path": "none.jsonl"}], "budgets": [64]},
-    }
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(tree))
+    file = minimal.config(folder / "config.yaml", folder / "run", rewriter=model, teacher=model, distill=distill)
     stage = StageRun(load(str(file), []), "curate")
     if not stage.complete:
         rows = [

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import minimal
 import serving
 import training
-import yaml
 
 from pipeline.config import load
 from pipeline.records import Step
@@ -69,25 +69,16 @@ async def load_of(url: str, clients: int, tokens: int, *, stream: bool) -> float
 def ours(model: Path, folder: Path) -> Iterator[str]:
     """`longthought serve` with the model, from its first answer on."""
     port = serving.free_port()
-    none = {"model": "none", "base_url": "http://127.0.0.1:9/v1", "api_key_env": None, "sampling": {"max_tokens": 1}}
-    stage = {"max_length": 512, "epochs": 1, "learning_rate": 1e-5, "rows_per_step": 1}
     engine = {
         name: value for name, value in {**serving.ENGINE, **ENGINE}.items() if name not in ("dtype", "max_model_len")
     }
-    tree = {
-        "storage": {"root": str(folder / "run")},
-        "rewriter": none,
-        "teacher": none,
-        "curate": {"sources": [{"name": "none", "path": "none.jsonl", "license": "MIT"}], "benchmarks": []},
-        "train": {"model": str(model), "stage1": stage, "stage2": stage},
-        "serve": {
-            "models": ["base"], "max_model_len": ENGINE["max_model_len"], "dtype": ENGINE["dtype"], "engine": engine, "port": port,
-            "env": NOT_RESERVED,
-        },
-        "evaluate": {"benchmarks": [{"name": "none", "path": "none.jsonl"}], "budgets": [64]},
+    stage = {"max_length": 512, "epochs": 1, "learning_rate": 1e-5, "rows_per_step": 1}
+    serve = {
+        "models": ["base"], "max_model_len": ENGINE["max_model_len"], "dtype": ENGINE["dtype"], "engine": engine, "port": port,
+        "env": NOT_RESERVED,
     }  # fmt: skip
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(tree))
+    train = {"model": str(model), "stage1": stage, "stage2": stage}
+    file = minimal.config(folder / "config.yaml", folder / "run", serve=serve, train=train)
     run = StageRun(load(str(file), []), "train")  # what training leaves where nothing is trained
     run.finish(rows_in=0, rows_out=0, tables={"steps": write_rows(run.folder.table("steps"), Step, [])})
     log = folder / "ours.log"

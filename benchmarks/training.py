@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import minimal
+
 from pipeline.plan.shapes import Shape
 from pipeline.records import PackedRow
 from pipeline.storage import Place, write_rows
@@ -75,24 +77,13 @@ def loop(
     folder: Path, model: Path, rows: list[PackedRow], max_length: int, rows_per_step: int, **train: Any
 ) -> list[dict[str, Any]]:
     """The steps of `pipeline.train` under torchrun, as many workers as `train` says, on all cores or GPUs."""
-    import yaml
-
     write_rows(Place(str(folder / "rows")), PackedRow, rows)
-    none = {"model": "none", "base_url": "http://127.0.0.1:9/v1", "api_key_env": None, "sampling": {"max_tokens": 1}}
     stage = {"max_length": max_length, "epochs": 1, "learning_rate": 1e-5, "rows_per_step": rows_per_step}
-    tree = {
-        "storage": {"root": str(folder)},
-        "rewriter": none,
-        "teacher": none,
-        "curate": {"sources": [{"name": "none", "path": "none.jsonl", "license": "MIT"}], "benchmarks": []},
-        "train": {"model": str(model), "stage1": stage, "stage2": stage, **train},
-        "serve": {"max_model_len": 512},
-        "evaluate": {"benchmarks": [{"name": "none", "path": "none.jsonl"}], "budgets": [64]},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    settings = {"model": str(model), "stage1": stage, "stage2": stage, **train}
+    file = minimal.config(folder / "config.yaml", folder, train=settings)
     workers = train.get("workers", 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers), "-m", "pipeline.train"]
-    command += ["--config", str(folder / "config.yaml"), "--stage", "stage1", "--rows", str(folder / "rows")]
+    command += ["--config", str(file), "--stage", "stage1", "--rows", str(folder / "rows")]
     environment = {**os.environ, "OMP_NUM_THREADS": str((os.cpu_count() or 1) // workers)}
     if not train.get("worker_gpus"):
         environment["DS_ACCELERATOR"] = "cpu"

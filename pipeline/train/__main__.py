@@ -21,8 +21,9 @@ from pipeline.config import fingerprint, load
 from pipeline.errors import ConfigError, UserError
 from pipeline.records import Step, digest
 from pipeline.storage import Place
-from pipeline.train import loop, marker
+from pipeline.train import loop, marker, model, prepare
 from pipeline.train.job import StageJob
+from pipeline.train.ranks import together
 from pipeline.train.stage import run
 
 
@@ -103,6 +104,8 @@ def _train(given: argparse.Namespace) -> None:
         raise ConfigError(
             f"--out is {given.out!r}, which holds other files than a model made here: name another folder"
         )
+    with together():
+        prepare.checked(model.find(job.model, job.rows.endpoint, weights=False), settings)
     earlier = sorted(given.checkpoints.glob("step_*")) if given.checkpoints else []
     run(job, Watcher(given.checkpoints, settings.keep_checkpoints), nullcontext(earlier[-1]) if earlier else None)
 

@@ -43,46 +43,37 @@ def write(engine: Any, settings: Train, recipe: str, steps: Sequence[Step], fold
 
     Raises DataError on all of them where one cannot write; nothing of it is left then.
     """
-    failures: list[str] = []
     try:
+        with together(), _explained(steps, folder):
+            folder.mkdir(parents=True, exist_ok=True)
         with together():
-            _make(folder, failures)
-            _refuse(failures, steps, folder)
-        with together():
-            with _remembering(engine.checkpoint_engine, failures):
+            with _remembering(engine.checkpoint_engine) as failures:
                 engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
-            if dist.get_rank() == 0 and not failures:
-                told = {"recipe": recipe, "writers": _writers(settings), "steps": [asdict(step) for step in steps]}
-                _write(folder / STATE_FILE, json.dumps(told), failures)
-            _refuse(failures, steps, folder)
+            with _explained(steps, folder):
+                if failures:
+                    raise OSError(failures[0])
+                if dist.get_rank() == 0:
+                    told = {"recipe": recipe, "writers": _writers(settings), "steps": [asdict(step) for step in steps]}
+                    (folder / STATE_FILE).write_text(json.dumps(told))
     except DataError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _make(folder: Path, failures: list[str]) -> None:
+@contextlib.contextmanager
+def _explained(steps: Sequence[Step], folder: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        failures.append(str(error))
-
-
-def _write(file: Path, text: str, failures: list[str]) -> None:
-    try:
-        file.write_text(text)
-    except OSError as error:
-        failures.append(str(error))
-
-
-def _refuse(failures: Sequence[str], steps: Sequence[Step], folder: Path) -> None:
-    if failures:
-        raise DataError(f"the checkpoint after step {len(steps)} cannot be written to {str(folder)!r} ({failures[0]})")
+        where = f"the checkpoint after step {len(steps)} cannot be written to {str(folder)!r}"
+        raise DataError(f"{where} ({error})") from error
 
 
 @contextlib.contextmanager
-def _remembering(files: Any, failures: list[str]) -> Iterator[None]:
+def _remembering(files: Any) -> Iterator[list[str]]:
     """Have DeepSpeed go on where a file cannot be written: a rank that left would leave the others waiting for it."""
     save = files.save
+    failures: list[str] = []
 
     def careful(*arguments: Any, **options: Any) -> Any:
         try:
@@ -92,7 +83,7 @@ def _remembering(files: Any, failures: list[str]) -> Iterator[None]:
 
     files.save = careful
     try:
-        yield
+        yield failures
     finally:
         files.save = save
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from pipeline import storage
-from pipeline.train import engine, loop, marker, model, model_card, prepare
+from pipeline.train import engine, loop, marker, model, model_card
 from pipeline.train.job import StageJob
 from pipeline.train.loop import Caller
 from pipeline.train.ranks import together
@@ -18,13 +18,12 @@ from pipeline.train.schedule import PackedTable, Schedule
 
 
 def run(job: StageJob, caller: Caller, resume_from: AbstractContextManager[Path | None] | None = None) -> None:
-    """Train and export. Raises a UserError on all ranks where one meets it."""
+    """Train and export what `prepare.checked` has accepted. Raises a UserError on all ranks where one meets it."""
     settings = job.settings
     optimization = settings.optimization(job.stage)
     with together():
         engine.check(settings)
         source = model.fetched(model.find(job.model, job.rows.endpoint))
-        tokenizer, _ = prepare.checked(source, settings)
         table = PackedTable(storage.fetch(job.rows, model.cache_folder().parent / "rows"))
     schedule = Schedule(table, rows_per_step=optimization.rows_per_step, epochs=optimization.epochs, seed=settings.seed)
     # With ZeRO-3 the ranks load together, and one that fails could not be agreed on; all files are here by now.
@@ -36,4 +35,4 @@ def run(job: StageJob, caller: Caller, resume_from: AbstractContextManager[Path 
     if dist.get_rank() == 0:
         made = marker.Made(job.recipe, trained.steps)
         card = model_card.text(settings, job.stage, trained.steps)
-        model.export(job.target, trained.model, tokenizer, made, trained.state_dict, card)
+        model.export(job.target, trained.model, model.load_tokenizer(source), made, trained.state_dict, card)
