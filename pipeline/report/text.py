@@ -104,31 +104,31 @@ def _point_row(p: Point) -> tuple[str, ...]:
 
 def _equal_row(c: EqualTokens) -> tuple[str, ...]:
     curve = "natural length and votes" if c.curve == "natural" else inside(c.curve)
-    accuracy = f"{percent(c.accuracy_before, 1)} → {percent(c.accuracy_after, 1)}"
-    models = f"{label(c.before)} → {label(c.after)}"
-    return (
-        c.benchmark,
-        c.convention,
-        models,
-        curve,
-        count(c.tokens),
-        accuracy,
-        _difference(c),
-        p_value(c.p_value),
-        count(c.n),
-    )
+    found = (_accuracies(c), _verdict(c), p_value(c.p_value), count(c.n))
+    return (c.benchmark, c.convention, _models(c), curve, count(c.tokens), *found)
+
+
+def _models(c: Comparison | EqualTokens) -> str:
+    return f"{label(c.before)} → {label(c.after)}"
+
+
+def _accuracies(c: Comparison | EqualTokens) -> str:
+    return f"{percent(c.accuracy_before, 1)} → {percent(c.accuracy_after, 1)}"
 
 
 def _difference(c: Comparison | EqualTokens) -> str:
-    return f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}" + ("" if c.significant else ", not significant")
+    return f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}"
+
+
+def _verdict(c: Comparison | EqualTokens) -> str:
+    return _difference(c) + ("" if c.significant else ", not significant")
 
 
 def _comparison_row(c: Comparison) -> tuple[str, ...]:
     budget = count(c.budget) + (" (natural length)" if c.curve == "natural" else "")
-    accuracy = f"{percent(c.accuracy_before, 1)} → {percent(c.accuracy_after, 1)}"
     tokens = f"{c.tokens_before:,.0f} → {c.tokens_after:,.0f}"
-    models = f"{label(c.before)} → {label(c.after)}"
-    return (c.benchmark, c.convention, models, budget, accuracy, tokens, _difference(c), p_value(c.p_value))
+    found = (_accuracies(c), tokens, _verdict(c), p_value(c.p_value))
+    return (c.benchmark, c.convention, _models(c), budget, *found)
 
 
 def _vote_row(v: VotePoint) -> tuple[str, ...]:
@@ -138,9 +138,7 @@ def _vote_row(v: VotePoint) -> tuple[str, ...]:
 
 
 def _ablation_row(c: Comparison) -> tuple[str, ...]:
-    models = f"{label(c.before)} → {label(c.after)}"
-    difference = f"{points(c.difference, 1)} {interval(c.low, c.high, 1)}"
-    return (question(c), models, difference, p_value(c.p_value), count(c.n), finding(c))
+    return (question(c), _models(c), _difference(c), p_value(c.p_value), count(c.n), finding(c))
 
 
 def _groups(grouping: Grouping, results: Results) -> Iterator[str]:

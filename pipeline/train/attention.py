@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from pipeline.errors import ConfigError
+from pipeline.train.model import rope_of
 
 NAME = "longthought_packed"
 BLOCK, LONGEST_IN_BLOCKS = 128, 1024
@@ -44,7 +45,7 @@ def check(config: Any, name: str, longest: int) -> None:
     made_by = AutoModelForCausalLM._model_mapping.get(type(config), None)
     window = getattr(text, "sliding_window", None) or longest
     kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    rope = rope_of(text).get("rope_type", "default")
     problems = {
         f"layers of {', '.join(sorted(kinds))}": kinds,
         f"attention that transformers cannot replace in a {config.model_type}": not (

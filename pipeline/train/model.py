@@ -132,12 +132,13 @@ def load_config(source: Source, rope: Rope | None = None) -> Any:
     if rope is not None:
         text = config.get_text_config()
         text.max_position_embeddings = rope.positions
-        kept = {name: value for name, value in _rope_of(text).items() if name == "partial_rotary_factor"}
+        kept = {name: value for name, value in rope_of(text).items() if name == "partial_rotary_factor"}
         text.rope_parameters = {"rope_type": "default", "rope_theta": rope.theta, **kept}
     return config
 
 
-def _rope_of(text: Any) -> Mapping[str, Any]:
+def rope_of(text: Any) -> Mapping[str, Any]:
+    """The settings of a config's rotary embedding; none where it has none."""
     return getattr(text, "rope_parameters", None) or {}
 
 
