@@ -38,6 +38,11 @@ CASES = {
     "135M, ZeRO-2, long": Case(SMALL, 4096, {"zero_stage": 2}, fitted=True),
     "wide, ZeRO-3": Case(replace(SMALL, layers=6, hidden=1024, intermediate=4096, heads=16, key_heads=4), 1024, {"zero_stage": 3}, fitted=True),
     "135M, float32": Case(SMALL, 512, {"zero_stage": 1, "dtype": "float32"}, fitted=True),
+    "135M, LoRA": Case(SMALL, 1024, {"zero_stage": 1, "lora": {"rank": 8}}, fitted=True),
+    "wide, ZeRO-3, two workers, activations again": Case(
+        replace(SMALL, layers=12, hidden=1024, intermediate=2560, heads=16, key_heads=4), 2048,
+        {"zero_stage": 3, "workers": 2, "activation_checkpointing": True}, fitted=True,
+    ),
     "360M, ZeRO-2, two workers": Case(KNOWN["SmolLM2-360M"], 1024, {"zero_stage": 2, "workers": 2}),
     "deep, ZeRO-3, two workers, activations again": Case(
         replace(SMALL, layers=40, hidden=768, intermediate=2048, heads=12, key_heads=4), 4096,

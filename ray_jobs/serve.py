@@ -7,6 +7,8 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
+from urllib.error import HTTPError
 from urllib.request import Request
 
 import ray
@@ -154,6 +156,13 @@ def _answers(config: Config, name: str) -> bool:
     try:
         with DIRECTLY.open(_request(config, "models"), timeout=10):
             return True
+    except HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            raise ConfigError(
+                f"the served models refuse the key in the environment variable {config.serve.api_key_env} (serve.api_key_env): "
+                "set the same key here and on every node"
+            ) from None
+        return False
     except OSError:
         return False
 

@@ -110,6 +110,15 @@ def test_without_the_key_there_is_no_answer(served, key):
         urllib.request.urlopen(f"{url(config)}/models", timeout=60)
 
 
+def test_a_driver_with_another_key_is_told_so_at_once(served, monkeypatch):
+    from ray_jobs import serve
+
+    config, _ = served
+    monkeypatch.setenv("LONGTHOUGHT_TEST_KEY", "another")
+    with pytest.raises(ConfigError, match="refuse the key in the environment variable LONGTHOUGHT_TEST_KEY"):
+        serve.start(config, ("base",))
+
+
 def test_a_prompt_that_is_too_long_is_refused_naming_the_limit(served):
     config, _ = served
     status, body = ask(config, "one two three " * config.serve.max_model_len)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError, ResourceError
 from pipeline.records import Example, Message, PackedRow, Rejected, Step
 from pipeline.stage import Manifest, StageFolder, StageRun, model_place, root_of
-from pipeline.storage import read_rows, write_rows
+from pipeline.storage import Place, read_rows, write_rows
 from pipeline.train import marker
 from ray_jobs.train import OUR_LIST, RAYS_LIST
 
@@ -168,6 +169,22 @@ def test_a_changed_setting_is_refused_naming_it(unbroken):
         train(changed)
 
 
+def test_stage_2_alone_is_added_to_a_finished_run_without_training_the_others_again(unbroken, tmp_path):
+    finished, _ = unbroken
+    root = shutil.copytree(finished.storage.root, tmp_path / "run")
+    (root / "5_train/manifest.json").unlink()
+    config = Config.model_validate(settings(root, finished.train.model, stage2_alone=True))
+    train(config)
+    assert steps_of(config) == steps_of(finished), "the same steps, to the second"
+    table = StageFolder(root_of(config), "train").table("steps")
+    alone = [step for step in read_rows(table, Step) if step.stage == "stage2_alone"]
+    before, after = losses(finished)["stage1"][0], losses(finished)["stage2"][0]
+    assert len(alone) == len(losses(finished)["stage2"])
+    assert alone[0].loss == pytest.approx(before, rel=0.1) and alone[0].loss > 1.2 * after, "it starts from the base"
+    made = marker.read(Place(model_place(config, "stage2_alone")))
+    assert made is not None and made.steps == alone
+
+
 def test_a_killed_worker_costs_nothing_but_time(unbroken, model_folder, tmp_path):
     import ray
     from ray.util.state import list_actors
@@ -215,7 +232,6 @@ def test_a_half_written_model_does_not_look_complete(model_folder, tmp_path):
     import tiny
     import torch
 
-    from pipeline.storage import Place
     from pipeline.train import model
 
     target = Place(str(tmp_path / "model"))
