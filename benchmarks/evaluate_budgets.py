@@ -27,7 +27,7 @@ import training
 from pipeline.chat import ChatClient, Outcome
 from pipeline.chat.client import all_of
 from pipeline.config import Endpoint, Evaluate
-from pipeline.evaluate.budgets import Reading, readings
+from pipeline.evaluate.budgets import Reading, forced
 from pipeline.evaluate.generate import Question, generate
 from pipeline.records import Problem, problem_id
 from pipeline.responses import Segment
@@ -73,8 +73,7 @@ def measure(url: str, problems: Sequence[Problem], budgets: tuple[int, ...]) -> 
 
     async def one(problem: Problem, segment: Segment) -> dict[int, Reading]:
         generation = await generate(Question(serving.MODEL, "none", 0, problem), client, segment)
-        found = await readings(generation, settings, client, segment)
-        return {reading.budget: reading for reading in found if reading.curve == "budget_forced"}
+        return {reading.budget: reading for reading in await forced(generation, settings, client, segment)}
 
     async def every() -> list[dict[int, Reading]]:
         with tempfile.TemporaryDirectory() as folder:

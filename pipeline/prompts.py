@@ -145,6 +145,12 @@ def split_thought(text: str) -> tuple[str | None, str]:
     return None, text
 
 
+def opening(response: str) -> str:
+    """What the chat template wrote of a response's thought: its start, where only its end stands in the response."""
+    before, end, _ = response.partition(END_OF_THOUGHT)
+    return "<think>\n" if end and "<think>" not in before else ""
+
+
 def forced_answer(text: str) -> str:
     """What to append to a cut response to get its answer."""
     thinking = "<think>" in text and END_OF_THOUGHT not in text

@@ -13,6 +13,8 @@ from pipeline.stage import StageFolder, model_place, root_of
 from pipeline.storage import Place, fetched_path
 
 SMOKE_PROBLEM = "What is 2 + 3?"
+LONGEST_ANSWER_S = 24 * 3600
+"""How long an answer may take: its client decides how long it waits. Ray Serve LLM's own limit is ten minutes."""
 MODEL_CACHE = Path("~/.cache/longthought/models").expanduser()
 """Where a node keeps the models it fetched from object storage."""
 
@@ -32,7 +34,15 @@ def app_arguments(config: Config, models: tuple[str, ...]) -> dict[str, Any]:
     """The arguments of `ray_jobs.ingress:build` for these models behind one endpoint."""
     return {
         "llm_configs": [_llm_config(config, name) for name in models],
-        "ingress": {"ray_actor_options": {"num_cpus": 0.1}, "num_replicas": 1, "autoscaling_config": None},
+        "ingress": {
+            "ray_actor_options": {
+                "num_cpus": 0.1,
+                "runtime_env": {"env_vars": {"RAY_SERVE_LLM_ROUTER_HTTP_TIMEOUT": str(LONGEST_ANSWER_S)}},
+            },
+            "num_replicas": 1,
+            "autoscaling_config": None,
+            "graceful_shutdown_timeout_s": config.serve.drain_s,
+        },
         "key_variable": config.serve.api_key_env,
     }
 
@@ -65,10 +75,9 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
 
 def _replicas(settings: Serve) -> dict[str, Any]:
     """How many there are, what they take on, how they end."""
-    options: dict[str, Any] = {
-        "max_queued_requests": settings.max_queued or -1,
-        "graceful_shutdown_timeout_s": settings.drain_s,
-    }
+    options: dict[str, Any] = {"graceful_shutdown_timeout_s": settings.drain_s}
+    if settings.max_queued is not None:  # only what no replica takes is queued
+        options |= {"max_queued_requests": settings.max_queued, "max_ongoing_requests": settings.requests_per_replica}
     if settings.max_replicas is None:
         return {**options, "num_replicas": settings.replicas}
     scaling = {

@@ -8,17 +8,18 @@ import pyarrow as pa
 import ray.data
 
 from pipeline import chat
-from pipeline.config import Config, Endpoint, fingerprint
+from pipeline.config import Config, Endpoint
 from pipeline.evaluate import conventions
-from pipeline.evaluate.budgets import ForcedAnswerError, readings, scores
+from pipeline.evaluate.budgets import forced, natural, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.evaluate.voting import votes
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, Rejected, Score, Vote, digest, from_table, to_json, to_table
 from pipeline.responses import Segment
 from pipeline.sources import files_of, read_benchmark
-from pipeline.stage import Manifest, StageRun
+from pipeline.stage import Manifest, StageRun, model_place
 from pipeline.storage import Place
+from pipeline.train import marker
 from ray_jobs import cluster, serve, tables
 from ray_jobs.asking import BATCH_ROWS, Asker, requests_made, usage
 from ray_jobs.dispatching import RemoteDispatcher, dispatcher_of
@@ -86,12 +87,13 @@ class EvaluateActor:
         generation = await generate(question, client, segment)
         found: list[Score] = []
         if generation.status != "failed":
+            read = [natural(generation, self._settings)]
             try:
-                read = await readings(generation, self._settings, client, segment)
-                found = await scores(generation, read, self._settings.conventions, self._grader)
-            except ForcedAnswerError as error:
-                generation = replace(generation, status="failed", error=str(error))
-        asker.report(failed=generation.status == "failed")
+                read += await forced(generation, self._settings, client, segment)
+            except chat.RequestError as error:
+                generation = replace(generation, error=f"no score at the budgets: {error}")
+            found = await scores(generation, read, self._settings.conventions, self._grader)
+        asker.report(failed=generation.error is not None)
         return generation, found
 
 
@@ -161,9 +163,9 @@ def _ask(
     """Every problem to every one of these models, as a dataset of `Evaluated`."""
     settings = config.evaluate
     endpoints = {model: settings.endpoint or endpoint_of(config, model, serve.url(config)) for model in models}
-    # Answers of an earlier training, or of another way to serve it, must not pass for this one's: each has its own store.
-    made = digest(stage.inputs.get("train"), fingerprint(config, "serve"))
-    responses = {model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{made}" for model in models}
+    responses = {
+        model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{_origin(config, model)}" for model in models
+    }
     tasks = [
         Task(model, benchmark, settings.samples, problem)
         for model in models
@@ -180,9 +182,18 @@ def _ask(
     ).materialize()
 
 
+def _origin(config: Config, model: str) -> str:
+    """Answers of an earlier training, or of another way to serve it, must not pass for this one's: each has its own store."""
+    if config.evaluate.endpoint is not None:
+        return "endpoint"
+    settings, made = config.serve, marker.read(Place(model_place(config, model), config.storage.endpoint))
+    trained = made.recipe if made else config.train.model
+    return digest(trained, settings.dtype, settings.max_model_len, settings.engine)
+
+
 def _rejected(generations: list[Generation]) -> list[Rejected]:
     return [
         Rejected(each.generation_id, "evaluate", "request_failed", each.error or "no answer", to_json(each))
         for each in generations
-        if each.status == "failed"
+        if each.error is not None
     ]

@@ -58,7 +58,7 @@ def _surroundings(config: Config) -> Iterator[None]:
         finally:
             # Not imported above, for it is heavy: a run with nothing to do is over at once.
             if "ray_jobs.serve" in sys.modules:
-                sys.modules["ray_jobs.serve"].stop()
+                sys.modules["ray_jobs.serve"].stop(config)
 
 
 def run_stage(config: Config, stage: str) -> Manifest:

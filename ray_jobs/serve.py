@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from http import HTTPStatus
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -33,6 +33,8 @@ from ray_jobs.progress import Progress
 from ray_jobs.teacher import DIRECTLY
 
 POLL_S = 2.0
+SHUTDOWN_S = 60
+"""What the end of a replica takes beside the answers that it finishes."""
 _started: set[str] = set()
 """The applications that this process put up."""
 
@@ -74,7 +76,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     if _answers(config, name):
         return
     # First: the run's other models may hold the GPUs that these need.
-    _take_down([other for other in serve.status().applications if other.startswith(app_prefix(config))])
+    _take_down(config, [other for other in serve.status().applications if other.startswith(app_prefix(config))])
     settings = config.serve
     count = len(models) * settings.replicas
     cluster.require(
@@ -106,18 +108,24 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     _refuse_another_prompt(config, models)
 
 
-def stop() -> None:
+def stop(config: Config) -> None:
     """Take down what this process serves, if anything; Ray Serve with it, where it then serves nothing."""
     if not (_started and ray.is_initialized()):
         return
-    _take_down(_started & set(serve.status().applications))
+    _take_down(config, _started & set(serve.status().applications))
     if not serve.status().applications:
         serve.shutdown()
 
 
-def _take_down(names: Iterable[str]) -> None:
+def _take_down(config: Config, names: Collection[str]) -> None:
+    """Answers under way are finished first, for as long as `serve.drain_s` allows."""
     for name in names:
-        serve.delete(name)
+        serve.delete(name, _blocking=False)
+    deadline = time.monotonic() + config.serve.drain_s + SHUTDOWN_S
+    while left := set(names) & set(serve.status().applications):
+        if time.monotonic() > deadline:
+            raise ResourceError(f"{', '.join(sorted(left))} cannot be taken down: see the replicas' logs (serve status)")
+        time.sleep(POLL_S / 4)
     _started.difference_update(names)
 
 

@@ -5,11 +5,11 @@ It speaks the OpenAI protocol over aiohttp, not through the `openai` package (be
 rows of replies.
 """
 
-from pipeline.chat.client import ChatClient, all_of
+from pipeline.chat.client import ChatClient, RequestError, all_of
 from pipeline.chat.dispatch import Dispatcher
 from pipeline.chat.gate import Gate
 from pipeline.chat.reach import preflight
-from pipeline.chat.requests import Request, chat_request, completion_request
+from pipeline.chat.requests import Request, chat_request, completion_request, continuation
 from pipeline.chat.traces import Outcome, status_of, to_trace
 
 __all__ = [
@@ -18,9 +18,11 @@ __all__ = [
     "Gate",
     "Outcome",
     "Request",
+    "RequestError",
     "all_of",
     "chat_request",
     "completion_request",
+    "continuation",
     "preflight",
     "status_of",
     "to_trace",

@@ -38,6 +38,10 @@ UNREADABLE_ATTEMPTS = 4
 """The same for an answer that cannot be read."""
 
 
+class RequestError(Exception):
+    """One request failed; others may succeed."""
+
+
 class ChatClient:
     """Asks one endpoint, at most `max_in_flight` requests at a time. Use as an async context manager.
 
@@ -127,6 +131,13 @@ class ChatClient:
             if segment:
                 del self._buying[request.request_id]
 
+    async def answer(self, request: Request, segment: Segment) -> Reply:
+        """The answer to a request that is a part of another one's. Raises RequestError where it fails."""
+        outcome = await self.buy(request, segment)
+        if outcome.reply is None:
+            raise RequestError(outcome.error or "no answer")
+        return outcome.reply
+
     def _found(self, request: Request, stored: Reply) -> Outcome:
         self.counts["stored"] += 1
         self._count(stored)
@@ -152,22 +163,27 @@ class ChatClient:
     async def tokenize(self, text: str, segment: Segment) -> list[int]:
         """The token ids of a text without special tokens, by the one way that every front of vLLM passes through.
 
-        Raises EndpointError where the endpoint does not tell token ids.
+        Raises EndpointError where the endpoint does not tell token ids, RequestError where the request fails.
         """
         tokens = self._tokens.setdefault(segment, {})
         if text not in tokens:  # asked once for each segment, however many want it at the same time
             tokens[text] = asyncio.create_task(self._tokenize(text, segment))
-        return await tokens[text]
+        try:
+            return await tokens[text]
+        except RequestError:
+            tokens.pop(text, None)
+            raise
 
     async def _tokenize(self, text: str, segment: Segment) -> list[int]:
         request = completion_request(
             self.endpoint.model, text, 1, temperature=0, return_token_ids=True, add_special_tokens=False
         )
-        outcome = await self.buy(request, segment)
-        if outcome.reply is None or not outcome.reply.prompt_token_ids:
-            why = outcome.error or "no prompt_token_ids in its answer: is it a vLLM server?"
-            raise EndpointError(f"{self.endpoint.base_url} does not tell token ids ({why})")
-        return outcome.reply.prompt_token_ids
+        reply = await self.answer(request, segment)
+        if not reply.prompt_token_ids:
+            raise EndpointError(
+                f"{self.endpoint.base_url} does not tell token ids (no prompt_token_ids in its answer): is it a vLLM server?"
+            )
+        return reply.prompt_token_ids
 
     async def _ask(self, request: Request) -> Outcome:
         failures: Counter[str] = Counter()

@@ -43,6 +43,19 @@ def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **s
     return Request(digest(body), "completions", body)
 
 
+def continuation(
+    endpoint: Endpoint, prompt: list[int], max_tokens: int, sample_index: int, **more: Any
+) -> Request:
+    """A continuation of token ids, sampled as the endpoint's answers are."""
+    sampling = endpoint.sampling
+    body: dict[str, Any] = {"model": endpoint.model, "prompt": prompt, "max_tokens": max_tokens, **more}
+    body |= {name: value for name in ("temperature", "top_p") if (value := getattr(sampling, name)) is not None}
+    identity = digest(body, sample_index)
+    if endpoint.send_seed:
+        body["seed"] = sample_index
+    return Request(identity, "completions", body)
+
+
 TEMPLATE_TOKENS, TURN_TOKENS = 64, 16
 """What a chat template adds to a conversation and to each turn of it, at most."""
 

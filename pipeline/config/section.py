@@ -6,7 +6,7 @@ resumption.
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.secrecy import find_secret
 
@@ -17,6 +17,16 @@ RuntimePositive = Annotated[int, Field(gt=0), RUNTIME]
 RuntimeSeconds = Annotated[float, Field(gt=0), RUNTIME]
 RuntimeStr = Annotated[str, RUNTIME]
 RuntimeCpus = Annotated[float, Field(gt=0), RUNTIME]
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"holds {value!r} more than once: name it once")
+    return values
+
+
+DISTINCT = AfterValidator(_distinct)
 
 
 class Section(BaseModel):

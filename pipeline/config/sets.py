@@ -1,6 +1,6 @@
 """Sets of problems: where their files are, which column holds what, which rows are used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -108,6 +108,14 @@ class Benchmark(Section):
     @classmethod
     def _fill_in_what_is_known(cls, values: Any) -> Any:
         return _filled_in(values, BENCHMARKS)
+
+
+def names_of_their_own(what: str, sets: Sequence[Source | Benchmark]) -> None:
+    """Refuse two sets of one name. Raises ValueError."""
+    names = [each.name for each in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} have the name {name!r}: rows are counted by it: give each its own")
 
 
 def known_benchmarks() -> tuple[Benchmark, ...]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.endpoints import Endpoint
 from pipeline.config.section import (
+    DISTINCT,
     RUNTIME,
     Positive,
     RuntimeCpus,
@@ -15,13 +16,22 @@ from pipeline.config.section import (
     RuntimeStr,
     Section,
 )
-from pipeline.config.sets import Benchmark, Source, known_benchmarks
+from pipeline.config.sets import Benchmark, Source, known_benchmarks, names_of_their_own
 from pipeline.config.training import Train
 from pipeline.records import AnswerType, Convention
 
 STAGES = ("curate", "reformat", "distill", "verify", "train", "serve", "evaluate", "report")
 """The stages in their order: stage n of a run lives in the folder `{n}_{name}`."""
 
+OF_ENGINE = {
+    "model": "models", "served_model_name": "models", "max_model_len": "max_model_len", "dtype": "dtype",
+    "tensor_parallel_size": "replica_gpus",
+}  # fmt: skip
+"""Engine arguments that other settings of `serve` decide."""
+OF_REQUESTS = (
+    "model", "messages", "stream", "n", "seed", "temperature", "max_tokens", "max_completion_tokens", "return_token_ids", "logprobs",
+)  # fmt: skip
+"""Fields of a request that evaluation sets itself."""
 ModelName = Literal["base", "stage1", "stage2", "stage2_alone"]
 """The models of a run: the one it starts from, and what each stage of training makes of it."""
 
@@ -74,10 +84,7 @@ class Curate(Section):
 
     @model_validator(mode="after")
     def _sources_have_names_of_their_own(self) -> "Curate":
-        names = [source.name for source in self.sources]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two sources have the name {name!r}: rows are counted by it: give each its own")
+        names_of_their_own("sources", self.sources)
         return self
 
 
@@ -154,7 +161,7 @@ class Verify(Section):
 class Serve(Section):
     """Stage 6: the student behind an OpenAI-compatible HTTP endpoint."""
 
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("stage2",)
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1), DISTINCT] = ("stage2",)
     """Which models are served together behind the endpoint: `base` and the stages of `train`."""
     max_model_len: Positive
     """Longest prompt and answer together, in tokens."""
@@ -170,7 +177,8 @@ class Serve(Section):
     requests_per_replica: RuntimePositive = 64
     """Requests in a replica, running and waiting, at which it has enough to do."""
     max_queued: Annotated[Positive | None, RUNTIME] = None
-    """More requests than so many wait for no replica: they get 503 at once. Null: any number may wait."""
+    """Most requests that wait for a replica, each of which then takes on `requests_per_replica` at once: more get 503.
+    Null: a replica takes on all."""
     drain_s: RuntimeSeconds = 600
     """How long a replica that is taken down may finish its answers."""
     replica_cpus: RuntimeCpus = 1
@@ -198,13 +206,16 @@ class Serve(Section):
             raise ValueError(
                 "engine holds 'reasoning_parser', but evaluation cuts the whole text, thought and all: remove it"
             )
+        for name, instead in OF_ENGINE.items():
+            if name in self.engine:
+                raise ValueError(f"engine holds {name!r}, which {instead} sets: remove it")
         return self
 
 
 class Evaluate(Section):
     """Stage 7: accuracy against tokens."""
 
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("base", "stage1", "stage2")
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1), DISTINCT] = ("base", "stage1", "stage2")
     """Which of the run's own models are evaluated. One that is not among `serve.models` is served alone for it."""
     benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
     budgets: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -214,35 +225,67 @@ class Evaluate(Section):
     waits: Annotated[int, Field(ge=0)] = 0
     """How often a thought that ends before the largest budget is gone on with: "Wait" takes the place of its end (s1, section 3.1).
     At natural length nothing is added."""
-    samples: Positive = 1
+    samples: Annotated[int, Field(gt=0, le=1000)] = 1
     """Answers to each problem."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of each request, such as vLLM's `thinking_token_budget` (which wants a `reasoning_config` in
     `serve.engine`)."""
-    conventions: tuple[Convention, ...] = ("final_answer", "last_number")
+    conventions: Annotated[tuple[Convention, ...], Field(min_length=1), DISTINCT] = ("final_answer", "last_number")
     """How an answer is read and compared: `final_answer` as in training, `last_number` by the last number in the text,
     `math_verify`, `string_match`, `qwen_math` and `lm_eval` as other harnesses do. The first one is the headline."""
     endpoint: Endpoint | None = None
-    """Evaluate this model instead of the run's own students."""
+    """Evaluate this model instead of the run's own students. How it is asked (`temperature`, `extra`, `max_in_flight`,
+    `timeout_s`) is then said there."""
     max_in_flight: RuntimePositive = 64
+    """Requests under way at once, of each actor to each model."""
     timeout_s: RuntimeSeconds = 1800
     actors: RuntimePositive = 1
     actor_cpus: RuntimeCpus = 1
 
     @model_validator(mode="after")
-    def _answers_come_whole(self) -> "Evaluate":
-        if self.endpoint is not None and self.endpoint.stream:
+    def _an_endpoint_is_asked_its_own_way(self) -> "Evaluate":
+        if self.endpoint is None:
+            return self
+        if self.endpoint.stream:
             raise ValueError(
                 "endpoint.stream is true, but streams lack the token ids that budgets are cut by: set it false"
             )
+        if self.endpoint.sampling.max_tokens != self.budgets[-1]:
+            raise ValueError(
+                f"endpoint.sampling.max_tokens is {self.endpoint.sampling.max_tokens}, but the largest of budgets is {self.budgets[-1]}: "
+                "answers are generated up to that length: make them equal"
+            )
+        for name, value, there in (
+            ("temperature", self.temperature, "sampling.temperature"),
+            ("extra", self.extra, "sampling.extra"),
+        ):
+            if value:
+                raise ValueError(f"{name} is {value}, but endpoint is set: set endpoint.{there} instead")
+        return self
+
+    @model_validator(mode="after")
+    def _extra_leaves_what_is_measured(self) -> "Evaluate":
+        for name in OF_REQUESTS:
+            if name in self.extra:
+                raise ValueError(f"extra holds {name!r}, which evaluation sets itself: remove it")
+        return self
+
+    @property
+    def sampled_at(self) -> float | None:
+        """The temperature of answers; None: the endpoint's own, where it does not say."""
+        return self.temperature if self.endpoint is None else self.endpoint.sampling.temperature
+
+    @model_validator(mode="after")
+    def _benchmarks_have_names_of_their_own(self) -> "Evaluate":
+        names_of_their_own("benchmarks", self.benchmarks)
         return self
 
     @model_validator(mode="after")
     def _budgets_rise(self) -> "Evaluate":
         if list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets are {list(self.budgets)}: give them once each, in rising order")
-        if self.samples > 1 and self.temperature == 0:
+        if self.samples > 1 and self.sampled_at == 0:
             raise ValueError(f"samples is {self.samples} at temperature 0, where all are equal: set a temperature")
         return self
 

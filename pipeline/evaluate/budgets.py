@@ -8,7 +8,7 @@ anew. The natural answer, never cut, is scored beside it as a curve of its own.
 from dataclasses import dataclass
 
 from pipeline import prompts
-from pipeline.chat import ChatClient, all_of, completion_request
+from pipeline.chat import ChatClient, all_of, continuation, status_of
 from pipeline.config import Evaluate
 from pipeline.evaluate.conventions import grading
 from pipeline.evaluate.extension import extended
@@ -32,22 +32,19 @@ class Reading:
     forced: bool
 
 
-class ForcedAnswerError(Exception):
-    """The endpoint gave no forced answer: the generation has no score at this budget, and no wrong one either."""
-
-
-async def readings(generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> list[Reading]:
-    """The generation at its natural length, and at every budget where the endpoint tells token ids.
-
-    Raises ForcedAnswerError where the endpoint fails.
-    """
+def natural(generation: Generation, settings: Evaluate) -> Reading:
+    """The generation as it is."""
     truncated = generation.status == "truncated"
-    largest = settings.budgets[-1]
-    found = [Reading("natural", largest, generation.response, generation.completion_tokens, truncated, False)]
-    if generation.tokens:
-        longer = await extended(generation, settings, client, segment)
-        found += await all_of(_at(budget, longer, settings, client, segment) for budget in settings.budgets)
-    return found
+    tokens = generation.completion_tokens
+    return Reading("natural", settings.budgets[-1], generation.response, tokens, truncated, False)
+
+
+async def forced(generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> list[Reading]:
+    """The generation at every budget, where the endpoint tells token ids. Raises RequestError where it fails."""
+    if not generation.tokens:
+        return []
+    longer = await extended(generation, settings, client, segment)
+    return await all_of(_at(budget, longer, settings, client, segment) for budget in settings.budgets)
 
 
 async def _at(budget: int, generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> Reading:
@@ -55,29 +52,26 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     if tokens <= budget and generation.status != "truncated":
         return Reading("budget_forced", budget, generation.response, tokens, False, False)
     cut = generation.tokens[:budget]
-    text = generation.response if tokens <= budget else _text_of(generation, budget)
+    text = prompts.opening(generation.response) + _text_of(generation, budget)
     if final_answer(text, cut=True) is not None:
         return Reading("budget_forced", budget, text, len(cut), True, False)
-    forced = prompts.forced_answer(text)
-    appended = await client.tokenize(forced, segment)
-    request = completion_request(
-        client.endpoint.model,
-        [*generation.prompt_tokens, *cut, *appended],
-        settings.forced_answer_tokens,
-        temperature=settings.temperature,
-        seed=generation.sample_index,
-        stop=list(STOPS),
-        include_stop_str_in_output=True,
+    begun = prompts.forced_answer(text)
+    appended = await client.tokenize(begun, segment)
+    prompt, most = [*generation.prompt_tokens, *cut, *appended], settings.forced_answer_tokens
+    request = continuation(
+        client.endpoint, prompt, most, generation.sample_index, stop=list(STOPS), include_stop_str_in_output=True
     )
-    outcome = await client.buy(request, segment)
-    if outcome.reply is None:
-        raise ForcedAnswerError(f"no forced answer at {budget} tokens: {outcome.error}")
-    spent = len(cut) + len(appended) + outcome.reply.completion_tokens
-    return Reading("budget_forced", budget, text + forced + outcome.reply.text, spent, True, True)
+    reply = await client.answer(request, segment)
+    answer = begun + reply.text
+    if status_of(reply) == "ok":  # a turn that ends inside of the box ends the box
+        answer += "}" * (answer.count("{") - answer.count("}"))
+    return Reading("budget_forced", budget, text + answer, len(cut) + len(appended) + reply.completion_tokens, True, True)
 
 
 def _text_of(generation: Generation, tokens: int) -> str:
     """What the first tokens say; nothing where they do not spell the response (broken UTF-8): the cut is by ids anyway."""
+    if tokens >= len(generation.tokens):
+        return generation.response
     return generation.response[: generation.token_ends[tokens - 1]] if generation.token_ends else ""
 
 

@@ -8,14 +8,14 @@ from bisect import bisect_right
 from dataclasses import replace
 
 from pipeline import prompts
-from pipeline.chat import ChatClient, completion_request, status_of
+from pipeline.chat import ChatClient, continuation, status_of
 from pipeline.config import Evaluate
 from pipeline.records import Generation
 from pipeline.responses import Segment
 
 
 async def extended(generation: Generation, settings: Evaluate, client: ChatClient, segment: Segment) -> Generation:
-    """Gone on with at most `evaluate.waits` times. One without a thought, or whose endpoint fails, stays as it is."""
+    """Gone on with at most `evaluate.waits` times; one without a thought stays as it is. Raises RequestError."""
     longest = settings.budgets[-1]
     for _ in range(settings.waits):
         end = generation.response.rfind(prompts.END_OF_THOUGHT)
@@ -26,22 +26,14 @@ async def extended(generation: Generation, settings: Evaluate, client: ChatClien
         before = [*generation.tokens[:kept], *wait]
         if len(before) >= longest:
             break
-        request = completion_request(
-            client.endpoint.model,
-            [*generation.prompt_tokens, *before],
-            longest - len(before),
-            temperature=settings.temperature,
-            seed=generation.sample_index,
-            return_token_ids=True,
-            logprobs=0,
+        prompt = [*generation.prompt_tokens, *before]
+        request = continuation(
+            client.endpoint, prompt, longest - len(before), generation.sample_index, return_token_ids=True, logprobs=0
         )
-        outcome = await client.buy(request, segment)
-        if outcome.reply is None or not outcome.reply.token_ids:
+        reply = await client.answer(request, segment)
+        if not reply.token_ids:
             break
-        reply, text = (
-            outcome.reply,
-            generation.response[: generation.token_ends[kept - 1] if kept else 0] + prompts.WAIT,
-        )
+        text = generation.response[: generation.token_ends[kept - 1] if kept else 0] + prompts.WAIT
         ends = [
             *generation.token_ends[:kept],
             *[len(text)] * len(wait),

@@ -63,7 +63,8 @@ async def generate(question: Question, client: ChatClient, segment: Segment | No
         status=status_of(reply) if reply else "failed",
         error=outcome.error,
         prompt_tokens=reply.prompt_token_ids if reply else [],
-        tokens=reply.token_ids if reply else [],
+        # Where the thought came apart they do not spell the text: it cannot be cut.
+        tokens=reply.token_ids if reply and text == reply.text else [],
         token_ends=reply.token_ends if reply and text == reply.text else [],
         completion_tokens=reply.completion_tokens if reply else 0,
         latency_s=reply.latency_s if reply else 0.0,

@@ -141,4 +141,5 @@ def _problem(row: RawRow, benchmark: Benchmark) -> Problem:
         source=benchmark.name,
         license="unknown",
         level=row.level,
+        subset=row.subset,
     )

@@ -14,7 +14,7 @@ from servers import endpoint, running
 from pipeline import chat, prompts
 from pipeline.config import Benchmark, Config, Evaluate
 from pipeline.errors import EndpointError
-from pipeline.evaluate.budgets import ForcedAnswerError, Reading, readings, scores
+from pipeline.evaluate.budgets import Reading, forced, natural, scores
 from pipeline.evaluate.generate import Question, endpoint_of, generate
 from pipeline.grading import Grader
 from pipeline.records import Generation, Problem, problem_id
@@ -30,6 +30,7 @@ class Student:
 
     def __init__(self, text: str, finish: str = "stop", forced: str = "12}", status: int = 200) -> None:
         self.text, self.finish, self.forced, self.status = text, finish, forced, status
+        self.reasoning: str | None = None
         self.continued: list[str] = []
         self.chats: list[dict[str, Any]] = []
         self.completions: list[dict[str, Any]] = []
@@ -49,7 +50,8 @@ class Student:
         self.chats.append(body)
         if self.status != 200:
             return web.json_response({"error": {"message": "no"}}, status=self.status)
-        choice: dict[str, Any] = {"message": {"content": self.text}, "finish_reason": self.finish}
+        message = {"content": self.text, **({"reasoning_content": self.reasoning} if self.reasoning else {})}
+        choice: dict[str, Any] = {"message": message, "finish_reason": self.finish}
         answer: dict[str, Any] = {
             "choices": [choice],
             "usage": {"prompt_tokens": 2, "completion_tokens": len(self.text)},
@@ -102,6 +104,12 @@ async def asked(
         chat.ChatClient(endpoint(url, **extra)) as client,
     ):
         yield await generate(Question("student", "b", 0, PROBLEM), client, segment), client, segment
+
+
+async def readings(
+    generation: Generation, told: Evaluate, client: chat.ChatClient, segment: Segment
+) -> list[Reading]:
+    return [natural(generation, told), *await forced(generation, told, client, segment)]
 
 
 async def read(student: Student, folder: Path, *budgets: int, **more: Any) -> dict[tuple[str, int], Reading]:
@@ -175,7 +183,7 @@ async def test_an_open_thought_is_closed_before_the_answer_is_asked_for(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "budget", "forced"),
+    ("text", "budget", "is_forced"),
     [
         ("so \\boxed{12} and more words", 15, False),
         ("so \\boxed{12} and more words", 12, True),
@@ -186,12 +194,12 @@ async def test_an_open_thought_is_closed_before_the_answer_is_asked_for(tmp_path
     ],
 )
 async def test_an_answer_is_forced_only_where_none_stands_before_the_cut(
-    text: str, budget: int, forced: bool, tmp_path: Path
+    text: str, budget: int, is_forced: bool, tmp_path: Path
 ) -> None:
     student = Student(text)
     reading = (await read(student, tmp_path, budget, 60))["budget_forced", budget]
-    assert (reading.forced, reading.truncated, len(student.completions)) == (forced, True, int(forced))
-    if not forced:
+    assert (reading.forced, reading.truncated, len(student.completions)) == (is_forced, True, int(is_forced))
+    if not is_forced:
         assert (reading.text, reading.tokens) == (text[:budget], budget)
 
 
@@ -229,15 +237,53 @@ async def test_a_forced_text_is_tokenized_once_for_all_that_want_it(tmp_path: Pa
     assert ids == [[ord(letter) for letter in "the answer"]] * 20
 
 
+async def test_a_thought_that_the_chat_template_opens_is_a_thought_at_every_budget(tmp_path: Path) -> None:
+    student = Student("maybe \\boxed{13}, no</think>so \\boxed{12}")
+    found = await read(student, tmp_path, 5, 20, 64)
+    for budget in (5, 20):
+        reading = found["budget_forced", budget]
+        assert reading.text == f"<think>\n{student.text[:budget]}\n</think>{prompts.FORCED_ANSWER}12}}" and reading.forced
+    assert found["budget_forced", 64].text == student.text
+
+
+async def test_a_turn_that_ends_inside_of_the_box_ends_the_box(grader: Grader, tmp_path: Path) -> None:
+    student = Student("think and think", forced="\\frac{24}{2}")
+    async with asked(student, tmp_path) as (generation, client, segment):
+        found = await forced(generation, settings(5), client, segment)
+        (made,) = await scores(generation, found, ("final_answer",), grader)
+    assert (made.extracted, made.verdict) == ("\\frac{24}{2}", "correct")
+    assert made.tokens == 5 + len(prompts.FORCED_ANSWER) + len(student.forced)
+
+
+async def test_where_the_thought_came_apart_only_the_natural_curve_is_read(tmp_path: Path) -> None:
+    student = Student("so \\boxed{12}")
+    student.reasoning = "a thought"
+    assert set(await read(student, tmp_path, 5, 40)) == {("natural", 40)}
+
+
+async def test_continuations_are_sampled_as_the_endpoints_answers_are(tmp_path: Path) -> None:
+    student = Student("think and think")
+    sampling = {"max_tokens": 64, "temperature": 0.6, "top_p": 0.9, "extra": {"return_token_ids": True, "logprobs": True}}
+    await read(student, tmp_path, 5, sampling=sampling, send_seed=False)
+    (body,) = student.completions
+    assert (body["temperature"], body["top_p"]) == (0.6, 0.9) and "seed" not in body
+
+
 async def test_a_forced_request_that_fails_is_no_wrong_answer(tmp_path: Path) -> None:
-    with pytest.raises(ForcedAnswerError, match="no forced answer at 5 tokens: HTTP 400: prompt too long"):
+    with pytest.raises(chat.RequestError, match="HTTP 400: prompt too long"):
         await read(Student("think and think", forced=""), tmp_path, 5, 40)
 
 
 async def test_an_endpoint_that_tokenizes_nothing_says_so(tmp_path: Path) -> None:
     student = Student("think and think")
+
+    async def complete(_: web.Request) -> web.Response:
+        if student.status != 200:
+            return web.json_response({"error": {"message": "no"}}, status=student.status)
+        return web.json_response({"choices": [{"text": "x", "finish_reason": "length"}]})
+
     app = web.Application()
-    app.add_routes([web.post("/v1/chat/completions", student.chat), web.post("/v1/completions", student.chat)])
+    app.add_routes([web.post("/v1/chat/completions", student.chat), web.post("/v1/completions", complete)])
     extra = {"sampling": {"max_tokens": 64, "extra": {"return_token_ids": True, "logprobs": True}}, "max_attempts": 1}
     async with (
         running(app) as url,
@@ -246,7 +292,10 @@ async def test_an_endpoint_that_tokenizes_nothing_says_so(tmp_path: Path) -> Non
     ):
         generation = await generate(Question("student", "b", 0, PROBLEM), client, segment)
         student.status = 400
-        with pytest.raises(EndpointError, match=r"does not tell token ids \(HTTP 400: no"):
+        with pytest.raises(chat.RequestError, match="HTTP 400: no"):
+            await readings(generation, settings(5), client, segment)
+        student.status = 200
+        with pytest.raises(EndpointError, match=r"does not tell token ids .*: is it a vLLM server"):
             await readings(generation, settings(5), client, segment)
 
 

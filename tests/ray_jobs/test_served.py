@@ -52,7 +52,7 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     serve.run(config)
     yield config, settings
-    serve.stop()
+    serve.stop(config)
 
 
 def place_base_model(config: Config) -> None:
