@@ -21,9 +21,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluate.conventions import CONVENTIONS, grading
+from pipeline.evaluate.conventions import grading
 from pipeline.grading import Grade, Grader, final_answer
-from pipeline.records import Convention
+from pipeline.records import CONVENTIONS, Convention
 
 PUBLISHED = {"o1-mini-2024-09-12": 89.32, "Qwen2.5-72B-Instruct": 60.19, "gemma-2-2b-it": 4.3}
 """Accuracies in percent that ZeroEval reports for MATH level 5 (result_dirs/math-l5.summary.md)."""

@@ -81,8 +81,9 @@ def trl(folder: Path, steps: int, weights: str = "float32", **options: Any) -> f
             counted.append((time.monotonic(), targets))
             return loss
 
+    options = {"max_length": LENGTH, **options}
     config = SFTConfig(
-        output_dir=str(folder / "trl"), max_length=LENGTH, max_steps=steps, learning_rate=1e-5, report_to="none",
+        output_dir=str(folder / "trl"), max_steps=steps, learning_rate=1e-5, report_to="none",
         gradient_checkpointing=False, use_cpu=True, bf16=True, optim="adamw_torch_fused", save_strategy="no",
         logging_steps=1000, **options,
     )  # fmt: skip
@@ -139,8 +140,11 @@ CONTENDERS: dict[str, Callable[[Path, int], float]] = {
     ),
     "TRL, packed, 4 x 1": lambda folder, steps: trl(folder, steps, packing=True, per_device_train_batch_size=ROWS),
     "TRL, padded, 12 x 1": lambda folder, steps: trl(folder, steps, per_device_train_batch_size=12),
-    "TRL, padding-free, 12 x 1": lambda folder, steps: trl(
-        folder, steps, per_device_train_batch_size=12, padding_free=True
+    "TRL, padded, 4 x 3": lambda folder, steps: trl(
+        folder, steps, per_device_train_batch_size=4, gradient_accumulation_steps=3
+    ),
+    "TRL, padding-free, 4 x 3": lambda folder, steps: trl(
+        folder, steps, per_device_train_batch_size=4, gradient_accumulation_steps=3, padding_free=True, max_length=None
     ),
     "plain loop, padded, 12": lambda folder, steps: plain(folder, steps, 12),
     "plain loop, padded, 4": lambda folder, steps: plain(folder, steps, 4),

@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _GSM8K = "hf://datasets/openai/gsm8k@740312add88f781978c0658806c59bc2815b9866/main"
+_OMNI_MATH: Mapping[str, Any] = {
+    "path": "hf://datasets/KbsdJames/Omni-MATH@0000b6bc8be4aa61655413073c3645ae4b3b30e8/test.jsonl",
+    "columns": {"level": "difficulty", "subset": "source"},
+}
 
 TRAINING_SETS: Mapping[str, Mapping[str, Any]] = {
     "numina-math-cot": {  # 859 thousand rows; the answer is in the solution's box
@@ -29,11 +33,7 @@ TRAINING_SETS: Mapping[str, Mapping[str, Any]] = {
         "columns": {"answer": None, "level": "level", "subset": "type"},
         "license": "MIT",
     },
-    "omni-math": {  # 4,428 rows
-        "path": "hf://datasets/KbsdJames/Omni-MATH@0000b6bc8be4aa61655413073c3645ae4b3b30e8/test.jsonl",
-        "columns": {"level": "difficulty", "subset": "source"},
-        "license": "Apache-2.0",
-    },
+    "omni-math": {**_OMNI_MATH, "license": "Apache-2.0"},
     "gsm8k-train": {  # 7,473 rows; the solution ends with `#### 72`
         "path": f"{_GSM8K}/train-*.parquet",
         "columns": {"problem": "question", "answer": None, "solution": "answer"},
@@ -75,6 +75,7 @@ BENCHMARKS: Mapping[str, Mapping[str, Any]] = {
         "columns": {"problem": "question"},
         "problems": 272,
     },
+    "omni-math": {**_OMNI_MATH, "problems": 4428},  # some train on it: only here where a config names it
     "olympiadbench": {  # open-ended, text only, mathematics, English, competitions
         "path": "hf://datasets/Hothan/OlympiadBench@91184b52131e7fc9455fef848035173aea8cc01a"
         "/OlympiadBench/OE_TO_maths_en_COMP/OE_TO_maths_en_COMP.parquet",

@@ -34,6 +34,15 @@ Curve = Literal["natural", "budget_forced"]
 MatchKind = Literal["contaminated", "template_match"]
 Convention = Literal["final_answer", "last_number", "math_verify", "string_match", "qwen_math", "lm_eval"]
 """Whose rules say what the answer of a response is and when it is right (`evaluate/conventions.py`)."""
+CONVENTIONS: dict[Convention, str] = {
+    "final_answer": "ours: the last box after the thought, else a clear final statement; equal in value",
+    "last_number": "the last number in the text, whatever the format",
+    "math_verify": "the library Math-Verify, as its README has it",
+    "string_match": 'the last box, or what follows "answer is"; the same text in Minerva\'s spelling',
+    "qwen_math": 'Qwen2.5-Math\'s: the last box, "answer is" or number; equal to 1e-4, percentages either way',
+    "lm_eval": "lm-evaluation-harness's: hendrycks_math, or minerva_math for those who write its last sentence",
+}
+"""What each one does, in a line."""
 
 RejectReason = Literal[
     # curate

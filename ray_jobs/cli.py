@@ -12,8 +12,7 @@ from typing import NoReturn, cast
 from pipeline import config as configuration
 from pipeline.config import STAGES
 from pipeline.errors import UserError
-from pipeline.evaluate.conventions import CONVENTIONS
-from pipeline.records import Convention
+from pipeline.records import CONVENTIONS, Convention
 
 STAGE_HELP = {
     "curate": "keep problems that have a numerical answer and no copy in a benchmark",

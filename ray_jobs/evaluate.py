@@ -164,7 +164,8 @@ def _ask(
     settings = config.evaluate
     endpoints = {model: settings.endpoint or endpoint_of(config, model, serve.url(config)) for model in models}
     responses = {
-        model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{_origin(config, model)}" for model in models
+        model: stage.folder.table("responses") / f"{model.replace('/', '_')}-{_origin(config, model)}"
+        for model in models
     }
     tasks = [
         Task(model, benchmark, settings.samples, problem)

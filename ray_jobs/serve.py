@@ -124,7 +124,9 @@ def _take_down(config: Config, names: Collection[str]) -> None:
     deadline = time.monotonic() + config.serve.drain_s + SHUTDOWN_S
     while left := set(names) & set(serve.status().applications):
         if time.monotonic() > deadline:
-            raise ResourceError(f"{', '.join(sorted(left))} cannot be taken down: see the replicas' logs (serve status)")
+            raise ResourceError(
+                f"{', '.join(sorted(left))} cannot be taken down: see the replicas' logs (serve status)"
+            )
         time.sleep(POLL_S / 4)
     _started.difference_update(names)
 
@@ -139,7 +141,7 @@ def keep_up(config: Config) -> None:
     try:
         signal.pause()
     except KeyboardInterrupt:
-        print("stopped serving", flush=True)
+        print(f"stopping: answers under way have {config.serve.drain_s:g} s; Ctrl-C again ends them", flush=True)
 
 
 def _wait_until_ready(config: Config, name: str, models: tuple[str, ...]) -> None:

@@ -43,9 +43,7 @@ def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **s
     return Request(digest(body), "completions", body)
 
 
-def continuation(
-    endpoint: Endpoint, prompt: list[int], max_tokens: int, sample_index: int, **more: Any
-) -> Request:
+def continuation(endpoint: Endpoint, prompt: list[int], max_tokens: int, sample_index: int, **more: Any) -> Request:
     """A continuation of token ids, sampled as the endpoint's answers are."""
     sampling = endpoint.sampling
     body: dict[str, Any] = {"model": endpoint.model, "prompt": prompt, "max_tokens": max_tokens, **more}

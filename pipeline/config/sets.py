@@ -119,5 +119,5 @@ def names_of_their_own(what: str, sets: Sequence[Source | Benchmark]) -> None:
 
 
 def known_benchmarks() -> tuple[Benchmark, ...]:
-    """All ready-made benchmarks."""
-    return tuple(Benchmark.model_validate({"known": name}) for name in BENCHMARKS)
+    """All ready-made benchmarks that are not trained on by others, too."""
+    return tuple(Benchmark.model_validate({"known": name}) for name in BENCHMARKS if name not in TRAINING_SETS)

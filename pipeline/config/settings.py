@@ -75,8 +75,8 @@ class Curate(Section):
     duplicate_givens: Literal["same", "any"] = "same"
     """`same`: a near duplicate has the same numbers and the same answer; `any`: its words alone count."""
     benchmarks: tuple[Benchmark, ...] = Field(default_factory=known_benchmarks)
-    """Benchmarks whose problems are kept out, beside those of `evaluate`. All ready-made ones, unless given: on a machine
-    that does not reach the hub give files, or `[]`."""
+    """Benchmarks whose problems are kept out, beside those of `evaluate`. All ready-made ones that are no training sets,
+    unless given: on a machine that does not reach the hub give files, or `[]`."""
     drop_templates: bool = False
     """Drop problems that differ from a benchmark's in their numbers only, too. They are reported in any case."""
     actors: RuntimePositive = 2

@@ -65,7 +65,9 @@ async def _at(budget: int, generation: Generation, settings: Evaluate, client: C
     answer = begun + reply.text
     if status_of(reply) == "ok":  # a turn that ends inside of the box ends the box
         answer += "}" * (answer.count("{") - answer.count("}"))
-    return Reading("budget_forced", budget, text + answer, len(cut) + len(appended) + reply.completion_tokens, True, True)
+    return Reading(
+        "budget_forced", budget, text + answer, len(cut) + len(appended) + reply.completion_tokens, True, True
+    )
 
 
 def _text_of(generation: Generation, tokens: int) -> str:

@@ -13,16 +13,6 @@ from pipeline.evaluate.harnesses import lm_eval, math_verify, qwen_math, string_
 from pipeline.grading import Grade, Grader, grade_last_number
 from pipeline.records import Convention
 
-CONVENTIONS: dict[Convention, str] = {
-    "final_answer": "ours: the last box after the thought, else a clear final statement; equal in value",
-    "last_number": "the last number in the text, whatever the format",
-    "math_verify": "the library Math-Verify, as its README has it",
-    "string_match": 'the last box, or what follows "answer is"; the same text in Minerva\'s spelling',
-    "qwen_math": 'Qwen2.5-Math\'s: the last box, "answer is" or number; equal to 1e-4, percentages either way',
-    "lm_eval": "lm-evaluation-harness's: hendrycks_math, or minerva_math for those who write its last sentence",
-}
-"""What each one does, in a line."""
-
 _HARNESSES = {"math_verify": math_verify, "string_match": string_match, "qwen_math": qwen_math, "lm_eval": lm_eval}
 
 

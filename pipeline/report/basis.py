@@ -10,6 +10,11 @@ from pipeline.figures import count, percent
 from pipeline.report.formats import label
 from pipeline.report.results import Point
 
+SIGNIFICANCE = (
+    "Significant: the interval excludes zero and p is below 0.05. No correction is made for the number of comparisons."
+)
+"""What stands under every table of differences."""
+
 
 def basis(points: Sequence[Point], drawn: str) -> str:
     """`points` are one of each model, all at the same length; `drawn` is that of `Conditions`."""

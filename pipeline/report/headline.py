@@ -34,7 +34,9 @@ def _sentence(found: list[Point], benchmark: str, held_out: bool) -> str:
     first, last = found[0], found[-1]
     problems = f"{count(last.n)} {'held-out ' if held_out else ''}problems of {benchmark}"
     text = f"{label(last.model)} answers {percent(last.accuracy)} {interval(last.low, last.high)} of {problems}"
-    text += f" within {count(last.budget)} tokens, {count(last.tokens)} on average"
+    forced = last.curve == "budget_forced"
+    text += f" {'cut at' if forced else 'within'} {count(last.budget)} tokens, {count(last.tokens)} on average"
+    text += " with forced answers" if forced else ""
     if len(found) > 1:
         text += f"; {inside(first.model)} answers {percent(first.accuracy)} {interval(first.low, first.high)}"
     return text + "."

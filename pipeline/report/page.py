@@ -25,7 +25,7 @@ from pipeline import figures
 from pipeline.records import Convention
 from pipeline.report import formats, pareto
 from pipeline.report.ablation import ablation, finding, question
-from pipeline.report.basis import basis
+from pipeline.report.basis import SIGNIFICANCE, basis
 from pipeline.report.equal_tokens import EqualTokens
 from pipeline.report.reference import SOURCE, paper_table, references
 from pipeline.report.results import Comparison, Point, Results
@@ -183,4 +183,5 @@ def _environment() -> Environment:
     for helper in (difference_axis, by_pair, basis, ablation, question, finding):
         environment.globals[helper.__name__] = helper
     environment.globals["reference_source"] = SOURCE
+    environment.globals["significance"] = SIGNIFICANCE
     return environment

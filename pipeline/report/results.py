@@ -132,7 +132,7 @@ def results(tallies: Tallies, requests: Sequence[Requests], votes: Sequence[Vote
     benchmarks = _order((key.benchmark for key in tallies), [b.name for b in settings.benchmarks])
     conventions = _order((key.convention for key in tallies), settings.conventions)
     curves = _order((key.curve for key in tallies), ("budget_forced", "natural"))
-    failed = {(r.model, r.benchmark): r.failed for r in requests}
+    asked = {(r.model, r.benchmark): r.asked for r in requests}
     keys = sorted(
         tallies,
         key=lambda k: (
@@ -149,7 +149,7 @@ def results(tallies: Tallies, requests: Sequence[Requests], votes: Sequence[Vote
         benchmarks=benchmarks,
         conventions=conventions,
         curves=curves,
-        points=[_point(key, tallies[key], failed[key.model, key.benchmark]) for key in keys],
+        points=[_point(key, tallies[key], asked[key.model, key.benchmark]) for key in keys],
         comparisons=list(_comparisons(keys, tallies)),
         requests=sorted(requests, key=lambda r: (models.index(r.model), r.benchmark)),
         votes=sorted((v for v in votes if v.model in answered), key=lambda v: (answered.index(v.model), v.k)),
@@ -162,7 +162,7 @@ def _order(found: Iterable[Any], first: Sequence[Any]) -> list[Any]:
     return [v for v in first if v in distinct] + [v for v in distinct if v not in first]
 
 
-def _point(key: Key, tally: Tally, failed: int) -> Point:
+def _point(key: Key, tally: Tally, asked: int) -> Point:
     answers = tally.answers.total()
     accuracy = statistics.accuracy(tally.accuracies(tally.answers))
     tokens = statistics.mean(tally.mean_tokens(tally.answers))
@@ -170,7 +170,7 @@ def _point(key: Key, tally: Tally, failed: int) -> Point:
         **key._asdict(),
         n=len(tally.answers),
         answers=answers,
-        failed=failed,
+        failed=asked - answers,
         accuracy=accuracy.value,
         low=accuracy.low,
         high=accuracy.high,

@@ -9,7 +9,7 @@ from pipeline.figures import count, dollars, duration, percent
 from pipeline.markdown import escaped, grid
 from pipeline.report import pareto
 from pipeline.report.ablation import ablation, finding, question
-from pipeline.report.basis import basis
+from pipeline.report.basis import SIGNIFICANCE, basis
 from pipeline.report.curves import Curve
 from pipeline.report.equal_tokens import EqualTokens
 from pipeline.report.formats import inside, interval, label, p_value, points
@@ -47,6 +47,7 @@ def _markdown(summary: Summary) -> Iterator[str]:
     if summary.results.comparisons:
         yield "\n## Models compared, paired by problem\n"
         yield from grid(COMPARISON_HEAD, map(_comparison_row, summary.results.comparisons))
+        yield f"\n{SIGNIFICANCE}"
     yield "\n## Stages\n"
     yield from grid(STAGE_HEAD, map(_stage_row, summary.stages))
     if summary.curves:
@@ -74,7 +75,7 @@ def _view(summary: Summary, benchmark: str, convention: str) -> Iterator[str]:
     if pairs := ablation(results, benchmark, convention):
         yield f"\n### {title}, what each stage is worth\n"
         yield from grid(ABLATION_HEAD, map(_ablation_row, pairs))
-        yield f"\n{escaped(basis(results.largest(benchmark, convention), drawn))}"
+        yield f"\n{escaped(basis(results.largest(benchmark, convention), drawn))} {SIGNIFICANCE}"
     for grouping in summary.groupings:
         if (grouping.benchmark, grouping.convention) == (benchmark, convention):
             yield f"\n### {title}, by {inside(grouping.by)}\n"
@@ -90,7 +91,7 @@ VOTE_HEAD = ("model", "k", "maj@k", "pass@k", "mean tokens of k", "n", "answers 
 ABLATION_HEAD = ("question", "models", "difference", "p", "n", "finding")
 LENGTH_HEAD = ("model", "answers", "number", "median tokens", "10% to 90%", "truncated")
 EQUAL_HEAD = ("benchmark", "convention", "models", "curve", "tokens of each", "accuracy", "difference", "p", "n")
-COMPARISON_HEAD = ("benchmark", "convention", "models", "budget", "accuracy", "mean tokens", "difference", "p")
+COMPARISON_HEAD = ("benchmark", "convention", "models", "budget", "accuracy", "mean tokens", "difference", "p", "n")
 STAGE_HEAD = ("stage", "in", "out", "rejected", "requests", "stored replies", "tokens in / out", "cost", "time", "Ray actors")  # fmt: skip
 CURVE_HEAD = ("stage", "steps", "first loss", "last loss", "tokens", "time")
 
@@ -127,7 +128,7 @@ def _verdict(c: Comparison | EqualTokens) -> str:
 def _comparison_row(c: Comparison) -> tuple[str, ...]:
     budget = count(c.budget) + (" (natural length)" if c.curve == "natural" else "")
     tokens = f"{c.tokens_before:,.0f} → {c.tokens_after:,.0f}"
-    found = (_accuracies(c), tokens, _verdict(c), p_value(c.p_value))
+    found = (_accuracies(c), tokens, _verdict(c), p_value(c.p_value), count(c.n))
     return (c.benchmark, c.convention, _models(c), budget, *found)
 
 

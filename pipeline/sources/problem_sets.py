@@ -4,8 +4,9 @@ In: a `Source` or `Benchmark`. Out: its files, and `RawRow`s or `Problem`s.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline import hub
 from pipeline.config import Benchmark, Source
@@ -126,7 +127,16 @@ def read_benchmark(benchmark: Benchmark, files: Iterable[Place]) -> list[Problem
         raise DataError(
             f"benchmark {benchmark.name} has {len(problems)} problems, the config expects {benchmark.problems}"
         )
-    return problems
+    return list(_with_ids_of_their_own(problems))
+
+
+def _with_ids_of_their_own(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """A problem that stands in a benchmark twice counts twice."""
+    met: Counter[str] = Counter()
+    for problem in problems:
+        again = met[problem.problem_id]
+        met[problem.problem_id] += 1
+        yield replace(problem, problem_id=f"{problem.problem_id}-{again + 1}") if again else problem
 
 
 def _problem(row: RawRow, benchmark: Benchmark) -> Problem:

@@ -106,9 +106,7 @@ async def asked(
         yield await generate(Question("student", "b", 0, PROBLEM), client, segment), client, segment
 
 
-async def readings(
-    generation: Generation, told: Evaluate, client: chat.ChatClient, segment: Segment
-) -> list[Reading]:
+async def readings(generation: Generation, told: Evaluate, client: chat.ChatClient, segment: Segment) -> list[Reading]:
     return [natural(generation, told), *await forced(generation, told, client, segment)]
 
 
@@ -242,7 +240,9 @@ async def test_a_thought_that_the_chat_template_opens_is_a_thought_at_every_budg
     found = await read(student, tmp_path, 5, 20, 64)
     for budget in (5, 20):
         reading = found["budget_forced", budget]
-        assert reading.text == f"<think>\n{student.text[:budget]}\n</think>{prompts.FORCED_ANSWER}12}}" and reading.forced
+        assert (
+            reading.text == f"<think>\n{student.text[:budget]}\n</think>{prompts.FORCED_ANSWER}12}}" and reading.forced
+        )
     assert found["budget_forced", 64].text == student.text
 
 
@@ -263,7 +263,12 @@ async def test_where_the_thought_came_apart_only_the_natural_curve_is_read(tmp_p
 
 async def test_continuations_are_sampled_as_the_endpoints_answers_are(tmp_path: Path) -> None:
     student = Student("think and think")
-    sampling = {"max_tokens": 64, "temperature": 0.6, "top_p": 0.9, "extra": {"return_token_ids": True, "logprobs": True}}
+    sampling = {
+        "max_tokens": 64,
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "extra": {"return_token_ids": True, "logprobs": True},
+    }
     await read(student, tmp_path, 5, sampling=sampling, send_seed=False)
     (body,) = student.completions
     assert (body["temperature"], body["top_p"]) == (0.6, 0.9) and "seed" not in body

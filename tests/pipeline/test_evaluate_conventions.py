@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.evaluate.conventions import CONVENTIONS, check, grading
+from pipeline.evaluate.conventions import check, grading
 from pipeline.evaluate.harnesses import lm_eval, math_verify, qwen_math, string_match
 from pipeline.grading import Grader
-from pipeline.records import Convention
+from pipeline.records import CONVENTIONS, Convention
 
 MINERVA = "Final Answer: The final answer is ${}$. I hope it is correct."
 

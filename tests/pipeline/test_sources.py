@@ -312,6 +312,20 @@ def test_a_benchmark_is_read_in_its_order(tmp_path: Path) -> None:
     ]
 
 
+def test_a_benchmark_keeps_levels_and_subsets_and_problems_that_stand_in_it_twice(tmp_path: Path) -> None:
+    rows = [{"problem": "p", "answer": str(n), "level": "5", "subject": "Algebra"} for n in range(3)]
+    path = write(tmp_path, "b.jsonl", rows)
+    columns = {"solution": None, "level": "level", "subset": "subject"}
+    benchmark = Benchmark.model_validate({"name": "b", "path": str(path), "columns": columns})
+    problems = sources.read_benchmark(benchmark, [Place(str(path))])
+    assert [(p.level, p.subset, p.answer) for p in problems] == [
+        ("5", "Algebra", "0"),
+        ("5", "Algebra", "1"),
+        ("5", "Algebra", "2"),
+    ]
+    assert [p.problem_id for p in problems] == [problem_id("p"), problem_id("p") + "-2", problem_id("p") + "-3"]
+
+
 def test_the_answer_of_a_benchmark_is_taken_from_gsm8ks_solutions(tmp_path: Path) -> None:
     rows = [
         {"problem": "p", "answer": "48/2 = <<48/2=24>>24\n48+24 = 72\n#### 1,072"},

@@ -29,12 +29,12 @@ def settings(folder: Path, url: str, *more: str) -> list[str]:
     rows = [{"problem": small.problem(a, 99), "answer": str(a + 99)} for a in range(PROBLEMS)]
     small.write_jsonl(folder / "heldout.jsonl", rows)
     endpoint = {
-        "model": "teacher", "base_url": url, "api_key_env": None, "sampling": {"temperature": 1.0, "max_tokens": 256},
+        "model": "teacher", "base_url": url, "api_key_env": None, "sampling": {"temperature": 1.0, "max_tokens": 160},
         "max_in_flight": 8,
     }  # fmt: skip
     return [
         *small.overrides(folder, str(folder / "run"), url), f"evaluate.endpoint={json.dumps(endpoint)}", f"evaluate.samples={SAMPLES}",
-        "evaluate.temperature=1.0", "evaluate.conventions=[final_answer]", *more,
+        "evaluate.conventions=[final_answer]", *more,
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A student behind Ray Serve and vLLM: asked over HTTP, evaluated at token budgets, reported."""
 
 import dataclasses
+import http.client
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ from ray_jobs import cli
 pytestmark = [pytest.mark.ray, pytest.mark.serve, pytest.mark.timeout(900)]
 
 BUDGETS = [8, 16, 32, 64]
+AT_ONCE, WAITING = 16, 64
+"""Requests that the replica takes, and that may wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,9 @@ def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         *small.overrides(folder, str(folder / "run"), "http://127.0.0.1:1/v1"),
         f"serve.port={free_port()}",
         "serve.models=[base]",
+        f"serve.requests_per_replica={AT_ONCE}",
+        f"serve.max_queued={WAITING}",
+        "serve.drain_s=5",
         "serve.api_key_env=LONGTHOUGHT_TEST_KEY",
         "evaluate.models=[base]",
         f"evaluate.budgets={BUDGETS}",
@@ -125,17 +131,29 @@ def test_a_prompt_that_is_too_long_is_refused_naming_the_limit(served):
     assert status == 400 and str(config.serve.max_model_len) in body["error"]["message"]
 
 
-@pytest.mark.slow
-def test_a_replica_that_is_killed_costs_no_wrong_status_and_comes_back(served):
+def test_more_requests_than_may_wait_get_503_at_once(served):
+    config, _ = served
+    with ThreadPoolExecutor(2 * (AT_ONCE + WAITING)) as pool:
+        asked = [
+            pool.submit(ask, config, f"Count from {n} to 500.", max_tokens=64) for n in range(2 * (AT_ONCE + WAITING))
+        ]
+        answers = [each.result() for each in asked]
+    statuses = Counter(status for status, _ in answers)
+    assert set(statuses) == {200, 503} and statuses[200] >= AT_ONCE + WAITING, statuses
+    assert all("serve.max_queued" in body["error"]["message"] for status, body in answers if status == 503)
+
+
+def replicas() -> set[int]:
+    """The processes of the model's replicas."""
     from ray.util.state import list_actors
 
+    actors = list_actors(ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")])
+    return {actor.pid for actor in actors if "ServeReplica" in actor.class_name and "LLMServer" in actor.class_name}
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_costs_no_wrong_status_and_comes_back(served):
     config, _ = served
-    address = ray.get_runtime_context().gcs_address
-
-    def replicas() -> set[int]:
-        actors = list_actors(address, filters=[("state", "=", "ALIVE")])
-        return {actor.pid for actor in actors if "ServeReplica" in actor.class_name and "LLMServer" in actor.class_name}
-
     (before,) = replicas()
     with ThreadPoolExecutor(16) as pool:
         under_way = [pool.submit(ask, config, f"Count from {n} to 500.", max_tokens=200) for n in range(16)]
@@ -210,3 +228,50 @@ def test_every_answer_is_scored_at_every_budget(served, capsys):
     assert "base" in capsys.readouterr().out
     page = (StageFolder(root_of(config), "report").place / "index.html").read().decode()
     assert "base" in page and "<svg" in page
+
+
+@pytest.mark.slow
+def test_of_two_replicas_one_may_die_and_the_other_answers_all(served):
+    """The last test of this file: it serves in another way."""
+    from ray_jobs import serve
+
+    config, _ = served
+    two = config.model_copy(update={"serve": config.serve.model_copy(update={"replicas": 2, "replica_cpus": 0.25})})
+    serve.start(two, ("base",))
+    first, second = replicas()
+    with ThreadPoolExecutor(64) as pool:
+        whole = [pool.submit(ask, two, f"Count from {n} to 500.", max_tokens=200) for n in range(16)]
+        streams = [pool.submit(streamed, two, f"Count from {n} to 900.", max_tokens=200) for n in range(16)]
+        time.sleep(3)
+        os.kill(first, signal.SIGKILL)
+        after = [pool.submit(ask, two, f"Count from {n} to 700.") for n in range(16)]
+        assert Counter(answer.result()[0] for answer in after) == {200: 16}
+        statuses = Counter(answer.result()[0] for answer in whole)
+        ended = Counter(stream.result() for stream in streams)
+    assert statuses == {200: 16}, "what had no answer yet goes to the other replica"
+    assert ended["whole"] >= 1 and set(ended) <= {"whole", "told"}, "a stream that breaks off says so"
+    assert second in replicas()
+
+
+def streamed(config: Config, content: str, max_tokens: int) -> str:
+    """How a streamed answer ended: `whole`, `told` that it broke off, or `cut` without a word."""
+    body = {
+        "model": "base",
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": max_tokens,
+        "stream": True,
+    }
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer sesame"}
+    request = urllib.request.Request(f"{url(config)}/chat/completions", json.dumps(body).encode(), headers)
+    said = b""
+    try:
+        with urllib.request.urlopen(request, timeout=300) as response:
+            for line in response:
+                said += line
+    except urllib.error.HTTPError as error:
+        return "told" if error.code == 503 else "cut"
+    except (OSError, http.client.HTTPException):
+        return "told"  # the connection was ended before its end
+    if b'"error"' in said:
+        return "told"
+    return "whole" if b'"finish_reason":"' in said.replace(b" ", b"") else "cut"

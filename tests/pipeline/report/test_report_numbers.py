@@ -85,7 +85,10 @@ def test_models_are_compared_over_the_problems_both_answered(reported: Config) -
 def test_a_difference_that_is_not_significant_is_called_so(reported: Config) -> None:
     headline = read(reported)["headline"]
     assert headline["sentence"].startswith("Stage 2 answers 67% [")
-    assert "of 9 problems of arithmetic within 256 tokens, 44 on average; base answers 10% [" in headline["sentence"]
+    assert (
+        "of 9 problems of arithmetic cut at 256 tokens, 44 on average with forced answers; base answers 10% ["
+        in headline["sentence"]
+    )
     assert "+56 points" in headline["details"][0]
     assert headline["details"][0].endswith("p = 0.062: the difference is not significant.")
 
