@@ -16,7 +16,7 @@ def test_an_endpoint_with_a_replay_answers_while_the_run_lasts(sums, key):
     url = f"http://127.0.0.1:{free_port()}/v1"
     endpoint = {
         "model": "teacher", "base_url": url, "api_key_env": None, "replay": str(sums / "traces.jsonl"),
-        "sampling": {"max_tokens": 50},
+        "sampling": {"max_tokens": 160},
     }  # fmt: skip
     value = {"endpoint": endpoint} if key == "verify.judge" else endpoint
     settings = [*small.overrides(sums, str(sums / "run"), "http://127.0.0.1:9/v1"), f"{key}={json.dumps(value)}"]
