@@ -14,21 +14,23 @@ The first four also get a dataset card, README.md.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
 from pipeline.config import STAGES, Config
 from pipeline.errors import ConfigError
 from pipeline.stage import Manifest, StageFolder, root_of
+from pipeline.storage import Place, held
 from ray_jobs import card, report
 from ray_jobs.teacher import replayed
 
 
 def run(config: Config) -> None:
     """Run all stages; complete ones are skipped."""
-    with _surroundings(config):
-        if StageFolder(root_of(config), "distill").manifest() is None:
-            import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
+    root = _root(config)
+    if StageFolder(root, "distill").manifest() is None:
+        import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
+    with held(root), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
     report.show(config)
@@ -36,22 +38,31 @@ def run(config: Config) -> None:
 
 def run_one(config: Config, stage: str) -> None:
     """Run one stage. `serve` stays up until it is interrupted."""
-    with _surroundings(config):
-        run_stage(config, stage)
-        if stage == "serve":
-            import_module("ray_jobs.serve").keep_up(config)
+    with ExitStack() as hold:
+        hold.enter_context(held(_root(config)))
+        with _surroundings(config):
+            run_stage(config, stage)
+            if stage == "serve":
+                hold.close()  # what is served may be evaluated meanwhile
+                import_module("ray_jobs.serve").keep_up(config)
     if stage == "report":
         report.show(config)
+
+
+def _root(config: Config) -> Place:
+    """The run's folder, where it will stay."""
+    root = root_of(config)
+    if "/working_dir_files/" in root.uri:
+        raise ConfigError(
+            f"storage.root is {config.storage.root!r}, inside the job's working folder, which Ray deletes after it: "
+            "give a URI such as s3://bucket/run, or an absolute path"
+        )
+    return root
 
 
 @contextmanager
 def _surroundings(config: Config) -> Iterator[None]:
     """What stages need beside the cluster: replay teachers before them, no served model left behind them."""
-    if "/working_dir_files/" in root_of(config).uri:
-        raise ConfigError(
-            f"storage.root is {config.storage.root!r}, inside the job's working folder, which Ray deletes after it: "
-            "give a URI such as s3://bucket/run, or an absolute path"
-        )
     with replayed(config):
         try:
             yield

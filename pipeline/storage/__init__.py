@@ -1,10 +1,11 @@
 """Where artifacts live: the only package that opens URIs.
 
 In: URIs (a local path, `s3://`, `gs://`, `hf://`, or anything fsspec knows). Out: `Place`, one URI (`place`); tables of records
-as Parquet (`tables`); folders of files copied to and fro (`folders`).
+as Parquet (`tables`); folders of files copied to and fro (`folders`); one run at a time in a root (`hold`).
 """
 
 from pipeline.storage.folders import fetch, fetched_path, filled, upload
+from pipeline.storage.hold import held
 from pipeline.storage.place import Place
 from pipeline.storage.tables import (
     batches,
@@ -28,6 +29,7 @@ __all__ = [
     "fetch",
     "fetched_path",
     "filled",
+    "held",
     "iter_dicts",
     "read_columns",
     "read_rows",

@@ -147,9 +147,14 @@ def _s3(endpoint: str) -> pyarrow.fs.FileSystem:
     return pyarrow.fs.S3FileSystem(
         endpoint_override=host.rstrip("/"),
         scheme=scheme or "https",
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        region=region(),
         allow_bucket_creation=False,
     )
+
+
+def region() -> str:
+    """Where S3 services that are not AWS are said to be."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _fsspec(uri: str, scheme: str) -> pyarrow.fs.FileSystem:

@@ -1,6 +1,7 @@
 """A user's mistake is one line on stderr and exit status 2, and nothing is half-written."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import small
 from local_servers import Teacher, free_port
 
+from pipeline import storage
 from ray_jobs import cli
 
 
@@ -77,6 +79,13 @@ def test_a_root_that_ray_would_delete_is_refused(mistake, settings):
     root = "/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1/runs/demo"
     line = mistake(*small.arguments("curate", [*settings, f"storage.root={root}"]))
     assert "storage.root" in line and "s3://" in line and not Path(root).exists()
+
+
+def test_a_root_where_another_run_works_is_refused_naming_it(mistake, settings, sums):
+    with storage.held(storage.Place(str(sums / "run"))):
+        line = mistake(*small.arguments("curate", settings))
+    assert "is held by another run: " in line and f"(process {os.getpid()})" in line
+    assert not list((sums / "run").rglob("manifest.json"))
 
 
 @pytest.mark.parametrize(

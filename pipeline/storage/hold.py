@@ -1,0 +1,217 @@
+"""One run at a time in a root: whoever works there holds it, and says so in `hold.json`.
+
+In: a root. Out: a context in which it is held; ResourceError where another run holds it. On a local disk it is a lock of the
+operating system, gone with its process. In object storage it is a file that is written by conditional requests only (create it,
+replace this very version) and renewed while the run lasts. Whoever finds one watches it, and takes it over where nobody renews
+it: clocks are not compared.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import DataError, ResourceError
+from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place, region
+
+NAME = "hold.json"
+CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
+"""Storage that knows conditional requests."""
+RENEW_S = 10.0
+STALE_S = 45.0
+"""A hold that was not renewed for so long is that of a run that ended without a word."""
+
+
+@contextlib.contextmanager
+def held(root: Place) -> Iterator[None]:
+    """Hold the root. Raises ResourceError where another run does, and where it was lost to one."""
+    hold: contextlib.AbstractContextManager[None]
+    if root.is_local:
+        hold = _held_on_disk(root)
+    elif root.uri.startswith(CONDITIONAL):
+        hold = _held_in_bucket(root)
+    else:
+        print(f"{root.uri} cannot be held: let no other run work there", flush=True)
+        hold = contextlib.nullcontext()
+    with hold:
+        yield
+
+
+def _who() -> str:
+    job = os.environ.get("RAY_JOB_SUBMISSION_ID")
+    command = f"job {job}" if job else " ".join(sys.argv[1:2])  # no more: other arguments may tell secrets
+    return (
+        f"{command!r} on {socket.gethostname()} (process {os.getpid()}), since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}"
+    )
+
+
+def _refusal(root: Place, who: str) -> ResourceError:
+    return ResourceError(f"{root.uri} is held by another run: {who}: wait for its end, or use another storage.root")
+
+
+@contextlib.contextmanager
+def _held_on_disk(root: Place) -> Iterator[None]:
+    note = root / NAME
+    root.make_folder()
+    lock = FileLock((root / ".hold.lock").path)
+    with NamedErrors(root), contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+    if not lock.is_locked:
+        raise _refusal(root, json.loads(note.read())["holder"] if note.exists() else "it has just begun")
+    try:
+        note.write(json.dumps({"holder": _who()}).encode())
+        yield
+    finally:
+        note.delete()
+        lock.release()
+
+
+@contextlib.contextmanager
+def _held_in_bucket(root: Place) -> Iterator[None]:
+    hold = _Hold(root)
+    hold.take()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if hold.lost:
+            raise ResourceError(
+                f"{root.uri} was taken over by another run while this one could not renew its hold: this one ends"
+            ) from None
+        raise
+    finally:
+        hold.release()
+
+
+class _Hold:
+    """The file in object storage, and the thread that renews it."""
+
+    def __init__(self, root: Place) -> None:
+        self.lost = False
+        self._file = _File(root)
+        self._content = json.dumps({"holder": _who()})
+        self._version: Any = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="hold", daemon=True)
+
+    def take(self) -> None:
+        """Raises ResourceError where another run holds the root."""
+        found = self._file.read()
+        if found is not None and not found.released:
+            found = self._watched(found)
+        self._version = self._file.write(self._content, replacing=found.version if found else None)
+        if self._version is None:
+            now = self._file.read()
+            raise _refusal(self._file.root, now.holder if now else "it has just begun")
+        self._thread.start()
+
+    def _watched(self, found: "_Found") -> "_Found":
+        """The same file, where nobody renews it."""
+        print(f"{self._file.root.uri} is held by {found.holder}: waiting {STALE_S:g} s for a sign of life", flush=True)
+        deadline = time.monotonic() + STALE_S
+        while time.monotonic() < deadline:
+            time.sleep(RENEW_S / 5)
+            now = self._file.read()
+            if now is not None and now.released:
+                return now
+            if now is None or now.version != found.version:
+                raise _refusal(self._file.root, now.holder if now else found.holder)
+        print(f"taking over: {found.holder} gives none", flush=True)
+        return found
+
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._ended.wait(RENEW_S):
+            try:
+                version = self._file.write(self._content, replacing=self._version)
+            except DataError:
+                # Storage does not answer: until others may take it for stale, it is still ours.
+                self.lost = time.monotonic() - renewed > STALE_S - RENEW_S
+            else:
+                self.lost = version is None
+                self._version, renewed = version, time.monotonic()
+            if self.lost:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
+
+    def release(self) -> None:
+        """Let others begin at once. Conditional, like all that is written: a hold that is lost stays the other's."""
+        self._ended.set()
+        self._thread.join()
+        if not self.lost:
+            with contextlib.suppress(DataError):  # the next run waits until it is stale
+                self._file.write(json.dumps({"released": True}), replacing=self._version)
+
+
+@dataclass(frozen=True)
+class _Found:
+    version: Any
+    holder: str
+    released: bool
+
+
+def _version_of(told: Any) -> dict[str, str]:
+    return {name: told[name] for name in ("e_tag", "version") if told[name] is not None}
+
+
+class _File:
+    """`hold.json`, read with its version and written on conditions, which pyarrow's filesystems do not know."""
+
+    def __init__(self, root: Place) -> None:
+        import obstore.store
+
+        self.root = root
+        options: dict[str, Any] = {}
+        with self._named_errors():
+            if root.uri.startswith("s3://"):
+                from obstore.auth.boto3 import Boto3CredentialProvider
+
+                options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
+            if root.endpoint:
+                options |= {"endpoint": root.endpoint, "region": region(), "client_options": {"allow_http": True}}
+            self._store = obstore.store.from_url(root.uri, **options)
+
+    def read(self) -> _Found | None:
+        """None where there is none."""
+        import obstore
+
+        with self._named_errors():
+            try:
+                got = obstore.get(self._store, NAME)
+            except FileNotFoundError:
+                return None
+            content = json.loads(bytes(got.bytes()))
+            return _Found(_version_of(got.meta), content.get("holder", "another run"), bool(content.get("released")))
+
+    def write(self, content: str, *, replacing: Any) -> Any:
+        """The version that was made; None where another one has come in between. `replacing` None: there must be none."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        # Each time another content: e-tags may be hashes of it.
+        data = json.dumps({**json.loads(content), "renewal": uuid.uuid4().hex}).encode()
+        with self._named_errors():
+            try:
+                made = obstore.put(self._store, NAME, data, mode="create" if replacing is None else replacing)
+            except (AlreadyExistsError, PreconditionError):
+                return None
+            return _version_of(made)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise DataError(f"cannot use {self.root.uri!r}: {first}: check {BUCKET_ADVICE}") from None

@@ -1,0 +1,121 @@
+"""One run at a time in a root: on a disk, and in a bucket of a real S3 server."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import BUCKET
+
+from pipeline.errors import DataError, ResourceError
+from pipeline.storage import Place, hold
+
+TAKE = """
+import sys, time
+from pipeline.storage import Place, hold
+with hold.held(Place(sys.argv[1], sys.argv[2] or None)):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def root(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(hold, "RENEW_S", 0.2)
+    monkeypatch.setattr(hold, "STALE_S", 2.0)
+    return place
+
+
+@contextlib.contextmanager
+def another(root: Place) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the root."""
+    command = [sys.executable, "-c", TAKE, root.uri, root.endpoint or ""]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_second_run_is_refused_naming_the_first(root: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "STALE_S", 60.0)
+    with another(root) as first:
+        said = rf"is held by another run: .*\(process {first.pid}\), since .*: wait for its end, or use another"
+        with pytest.raises(ResourceError, match=said), hold.held(root):
+            raise AssertionError
+
+
+def test_what_a_killed_run_held_is_taken_over(root: Place) -> None:
+    with another(root) as first:
+        first.kill()
+        first.wait()
+        started = time.monotonic()
+        with hold.held(root):
+            assert time.monotonic() - started < 10
+
+
+def test_a_root_is_free_at_once_when_its_run_is_over(root: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        started = time.monotonic()
+        with hold.held(root):
+            time.sleep(0.5)
+        assert time.monotonic() - started < 1.9
+    assert not capsys.readouterr().out
+
+
+def test_of_many_that_come_at_once_one_gets_it(root: Place) -> None:
+    got, refused, gate = [], [], threading.Barrier(6)
+
+    def come() -> None:
+        gate.wait()
+        try:
+            with hold.held(root):
+                got.append(1)
+                time.sleep(1.5)
+        except ResourceError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=come) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 5)
+
+
+def test_a_run_whose_hold_was_taken_over_ends(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "RENEW_S", 0.2)
+    root = Place(f"s3://{BUCKET}/{tmp_path.name}", s3_endpoint)
+    with pytest.raises(ResourceError, match="was taken over by another run"), hold.held(root):
+        file = hold._File(root)
+        found = file.read()
+        assert found is not None and file.write('{"holder": "another"}', replacing=found.version)
+        time.sleep(20)
+    found = hold._File(root).read()
+    assert found is not None and found.holder == "another" and not found.released
+
+
+def test_a_root_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".hold.lock").mkdir()
+    with pytest.raises(DataError, match=r"cannot use .*: check the path"), hold.held(Place(str(tmp_path / "run"))):
+        raise AssertionError
+
+
+def test_a_bucket_that_is_not_there_is_said_in_one_line(s3_endpoint: str) -> None:
+    with (
+        pytest.raises(DataError, match=r"cannot use 's3://nowhere/run': .*check bucket") as told,
+        hold.held(Place("s3://nowhere/run", s3_endpoint)),
+    ):
+        raise AssertionError
+    assert "\n" not in str(told.value)
