@@ -61,7 +61,10 @@ def _table(plans: Sequence[StagePlan], device: Device | None) -> Table:
     row("tokens read", [f"{each.tokens / 1e6:,.1f} M" for each in plans])
     for name in ("weights", "optimizer", "gradients", "activations", "loss", "step", "process"):
         if any(getattr(each.memory, name) for each in plans):
-            row(f"GB: {name}", [f"{getattr(each.memory, name) / GB:,.1f}" for each in plans])
+            row(
+                f"GB: {name}{', instead of the two above' if name == 'step' else ''}",
+                [f"{getattr(each.memory, name) / GB:,.1f}" for each in plans],
+            )
     row("GB of each worker", [f"{each.memory.total / GB:,.1f}" for each in plans])
     if device:
         row("of which can be used", [f"{training.USABLE * device.memory / GB:,.1f}" for _ in plans])
