@@ -12,13 +12,15 @@ from pipeline.chat.budget import Usage
 from pipeline.config import Endpoint
 from pipeline.records import Message, digest
 
+Path = Literal["chat/completions", "completions"]
+
 
 @dataclass(frozen=True)
 class Request:
     """One request. `request_id` names its answer: the same question to the same model, the same sample."""
 
     request_id: str
-    path: Literal["chat/completions", "completions"]
+    path: Path
     body: dict[str, Any]
 
 
@@ -27,14 +29,7 @@ def chat_request(endpoint: Endpoint, messages: Sequence[Message], sample_index: 
     sampling = endpoint.sampling
     body = {"model": endpoint.model, "messages": [vars(message) for message in messages], **sampling.extra}
     body[endpoint.token_limit_field] = sampling.max_tokens
-    if sampling.temperature is not None:
-        body["temperature"] = sampling.temperature
-    if sampling.top_p is not None:
-        body["top_p"] = sampling.top_p
-    identity = digest(body, sample_index)
-    if endpoint.send_seed:
-        body["seed"] = sample_index
-    return Request(identity, "chat/completions", body)
+    return _sampled(endpoint, "chat/completions", body, sample_index)
 
 
 def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **sampling: Any) -> Request:
@@ -45,13 +40,18 @@ def completion_request(model: str, prompt: list[int] | str, max_tokens: int, **s
 
 def continuation(endpoint: Endpoint, prompt: list[int], max_tokens: int, sample_index: int, **more: Any) -> Request:
     """A continuation of token ids, sampled as the endpoint's answers are."""
+    body = {"model": endpoint.model, "prompt": prompt, "max_tokens": max_tokens, **more}
+    return _sampled(endpoint, "completions", body, sample_index)
+
+
+def _sampled(endpoint: Endpoint, path: Path, body: dict[str, Any], sample_index: int) -> Request:
+    """The request, with how the endpoint samples in its body."""
     sampling = endpoint.sampling
-    body: dict[str, Any] = {"model": endpoint.model, "prompt": prompt, "max_tokens": max_tokens, **more}
     body |= {name: value for name in ("temperature", "top_p") if (value := getattr(sampling, name)) is not None}
     identity = digest(body, sample_index)
     if endpoint.send_seed:
         body["seed"] = sample_index
-    return Request(identity, "completions", body)
+    return Request(identity, path, body)
 
 
 TEMPLATE_TOKENS, TURN_TOKENS = 64, 16

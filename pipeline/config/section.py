@@ -4,6 +4,7 @@ Fields marked `RUNTIME` say how or where a stage runs (workers, URLs, time-outs)
 resumption.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -19,10 +20,14 @@ RuntimeStr = Annotated[str, RUNTIME]
 RuntimeCpus = Annotated[float, Field(gt=0), RUNTIME]
 
 
+def repeated(values: Sequence[str]) -> str | None:
+    """The first one that is there more than once."""
+    return next((value for value in values if values.count(value) > 1), None)
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"holds {value!r} more than once: name it once")
+    if (value := repeated(values)) is not None:
+        raise ValueError(f"holds {value!r} more than once: name it once")
     return values
 
 

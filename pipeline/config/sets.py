@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.catalogue import BENCHMARKS, TRAINING_SETS
-from pipeline.config.section import RUNTIME, Positive, Section
+from pipeline.config.section import RUNTIME, Positive, Section, repeated
 
 
 class Columns(Section):
@@ -112,10 +112,8 @@ class Benchmark(Section):
 
 def names_of_their_own(what: str, sets: Sequence[Source | Benchmark]) -> None:
     """Refuse two sets of one name. Raises ValueError."""
-    names = [each.name for each in sets]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two {what} have the name {name!r}: rows are counted by it: give each its own")
+    if (name := repeated([each.name for each in sets])) is not None:
+        raise ValueError(f"two {what} have the name {name!r}: rows are counted by it: give each its own")
 
 
 def known_benchmarks() -> tuple[Benchmark, ...]:

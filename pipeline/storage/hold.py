@@ -98,7 +98,7 @@ class _Hold:
     def __init__(self, root: Place) -> None:
         self.lost = False
         self._file = _File(root)
-        self._content = json.dumps({"holder": _who()})
+        self._content = {"holder": _who()}
         self._version: Any = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="hold", daemon=True)
@@ -149,7 +149,7 @@ class _Hold:
         self._thread.join()
         if not self.lost:
             with contextlib.suppress(DataError):  # the next run waits until it is stale
-                self._file.write(json.dumps({"released": True}), replacing=self._version)
+                self._file.write({"released": True}, replacing=self._version)
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,13 @@ class _File:
             content = json.loads(bytes(got.bytes()))
             return _Found(_version_of(got.meta), content.get("holder", "another run"), bool(content.get("released")))
 
-    def write(self, content: str, *, replacing: Any) -> Any:
+    def write(self, content: dict[str, Any], *, replacing: Any) -> Any:
         """The version that was made; None where another one has come in between. `replacing` None: there must be none."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         # Each time another content: e-tags may be hashes of it.
-        data = json.dumps({**json.loads(content), "renewal": uuid.uuid4().hex}).encode()
+        data = json.dumps({**content, "renewal": uuid.uuid4().hex}).encode()
         with self._named_errors():
             try:
                 made = obstore.put(self._store, NAME, data, mode="create" if replacing is None else replacing)

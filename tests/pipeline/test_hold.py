@@ -99,7 +99,7 @@ def test_a_run_whose_hold_was_taken_over_ends(
     with pytest.raises(ResourceError, match="was taken over by another run"), hold.held(root):
         file = hold._File(root)
         found = file.read()
-        assert found is not None and file.write('{"holder": "another"}', replacing=found.version)
+        assert found is not None and file.write({"holder": "another"}, replacing=found.version)
         time.sleep(20)
     found = hold._File(root).read()
     assert found is not None and found.holder == "another" and not found.released
