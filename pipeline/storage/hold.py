@@ -156,6 +156,7 @@ class _Hold:
 class _Found:
     version: Any
     holder: str
+    renewal: str
     released: bool
 
 
@@ -190,20 +191,27 @@ class _File:
             except FileNotFoundError:
                 return None
             content = json.loads(bytes(got.bytes()))
-            return _Found(_version_of(got.meta), content.get("holder", "another run"), bool(content.get("released")))
+            return _Found(
+                _version_of(got.meta),
+                content.get("holder", "another run"),
+                content.get("renewal", ""),
+                bool(content.get("released")),
+            )
 
     def write(self, content: dict[str, Any], *, replacing: Any) -> Any:
         """The version that was made; None where another one has come in between. `replacing` None: there must be none."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        # Each time another content: e-tags may be hashes of it.
-        data = json.dumps({**content, "renewal": uuid.uuid4().hex}).encode()
+        renewal = uuid.uuid4().hex  # each time another content: e-tags may be hashes of it
+        data = json.dumps({**content, "renewal": renewal}).encode()
         with self._named_errors():
             try:
                 made = obstore.put(self._store, NAME, data, mode="create" if replacing is None else replacing)
             except (AlreadyExistsError, PreconditionError):
-                return None
+                # A request whose answer was lost is repeated, and then refused for what it wrote itself.
+                found = self.read()
+                return found.version if found is not None and found.renewal == renewal else None
             return _version_of(made)
 
     @contextlib.contextmanager

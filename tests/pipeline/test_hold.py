@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bad_line import BadLine
 from conftest import BUCKET
 
 from pipeline.errors import DataError, ResourceError
@@ -103,6 +104,18 @@ def test_a_run_whose_hold_was_taken_over_ends(
         time.sleep(20)
     found = hold._File(root).read()
     assert found is not None and found.holder == "another" and not found.released
+
+
+def test_a_renewal_whose_answer_is_lost_is_no_loss(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client repeats a request that got no answer; the repeated one finds what the first one wrote.
+    monkeypatch.setattr(hold, "RENEW_S", 0.2)
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), answers_lost=0.3) as line:
+        root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
+        with hold.held(root):
+            time.sleep(6)
+        assert line.lost > 3
 
 
 def test_a_root_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
