@@ -38,10 +38,9 @@ QUESTIONS = 2
 
 async def load_of(url: str, clients: int, tokens: int, *, stream: bool) -> float:
     """Tokens per second of all clients together."""
-    made = 0
 
-    async def client(session: aiohttp.ClientSession, number: int) -> None:
-        nonlocal made
+    async def client(session: aiohttp.ClientSession, number: int) -> int:
+        made = 0
         for question in range(QUESTIONS):
             body: dict[str, Any] = {
                 "model": serving.MODEL, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
@@ -56,12 +55,15 @@ async def load_of(url: str, clients: int, tokens: int, *, stream: bool) -> float
                         if b'"usage":{' in line.replace(b" ", b""):
                             made += json.loads(line.removeprefix(b"data: "))["usage"]["completion_tokens"]
                 else:
-                    made += (await answer.json())["usage"]["completion_tokens"]
+                    made += json.loads(await answer.read())["usage"]["completion_tokens"]
+        return made
 
     started = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        await asyncio.gather(*(client(session, number) for number in range(clients)))
+        made = sum(await asyncio.gather(*(client(session, number) for number in range(clients))))
+    if made != clients * QUESTIONS * tokens:
+        raise RuntimeError(f"{url} made {made} tokens, asked for {clients * QUESTIONS * tokens}")
     return made / (time.monotonic() - started)
 
 

@@ -64,7 +64,7 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
             "enable_prompt_tokens_details": True,
             **settings.engine,
         },
-        "runtime_env": {"env_vars": dict(settings.env)},
+        "runtime_env": {"env_vars": {"VLLM_LOGGING_LEVEL": "ERROR", **settings.env}},
         "log_engine_metrics": False,
         "callback_config": {
             "callback_class": "ray_jobs.model_on_node.ModelOnNode",

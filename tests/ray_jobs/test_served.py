@@ -148,7 +148,7 @@ def replicas() -> set[int]:
     from ray.util.state import list_actors
 
     actors = list_actors(ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")])
-    return {actor.pid for actor in actors if "ServeReplica" in actor.class_name and "LLMServer" in actor.class_name}
+    return {actor.pid for actor in actors if "ServeReplica" in actor.class_name and ":Server:" in actor.class_name}
 
 
 @pytest.mark.slow
