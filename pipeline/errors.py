@@ -6,7 +6,8 @@
     │   ├── DataError       a file that is missing, lacks a column, or is empty
     │   ├── EndpointError   a model endpoint that refuses us or cannot be reached
     │   ├── BudgetError     the dollars or tokens that the config allows are spent
-    │   └── ResourceError   the cluster cannot give what a stage asks for
+    │   ├── ResourceError   the cluster cannot give what a stage asks for
+    │   └── StoppedError     the user asked for an end: exit status 130
     └── InvariantError      a promise of ours is broken (rows vanished, ...): a bug, exit status 1
 
 Bad *data* (a truncated answer, an unparsable one) is a value in a row and never an exception.
@@ -40,6 +41,13 @@ class BudgetError(UserError):
 
 class ResourceError(UserError):
     """The cluster lacks the CPUs or GPUs a stage asks for."""
+
+
+class StoppedError(UserError):
+    """The user asked for an end; the next run goes on from there."""
+
+    def __init__(self, message: str = "interrupted: the next run goes on from here") -> None:
+        super().__init__(message)
 
 
 class InvariantError(LongthoughtError):

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ class StageFolder:
         values = json.loads(place.read())
         return Manifest(**{f.name: values[f.name] for f in dataclasses.fields(Manifest) if f.name in values})
 
+    def interrupt(self) -> None:
+        """Leave word, in `interrupted.json`, that the stage was asked to end before its end."""
+        word = {"stage": self.stage, "interrupted": time.time(), "git_revision": git_revision()}
+        with suppress(DataError):
+            self._interrupted.write(json.dumps(word, indent=1).encode())
+
+    def resume(self) -> None:
+        """The stage is worked on again."""
+        self._interrupted.delete()
+
+    @property
+    def _interrupted(self) -> Place:
+        return self.place / "interrupted.json"
+
     def require(self) -> Manifest:
         """The manifest of a stage that must be complete."""
         manifest = self.manifest()
@@ -121,6 +136,7 @@ class StageRun:
             self._refuse_changes(self.complete)
         else:
             (self.root / "config.yaml").write(as_yaml(config).encode())
+            self.folder.resume()
 
     def _refuse_changes(self, made: Manifest) -> None:
         manifest = self.folder.place / "manifest.json"

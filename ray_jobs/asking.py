@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.responses import Segment
 from pipeline.stage import StageFolder
 from pipeline.storage import Place
-from ray_jobs import cluster
+from ray_jobs import cluster, stopping
 from ray_jobs.dispatching import RemoteDispatcher, dispatcher_of
 from ray_jobs.progress import Progress, Reporter
 
@@ -94,7 +94,10 @@ def dispatched(
     cluster.connect()
     cluster.require_actors(config, stage)
     with dispatcher_of(endpoint, folder) as dispatcher:
-        yield dispatcher
+        # A provider's batch may take a day, and is found again by the next run.
+        waits = dispatcher is not None and endpoint is not None and endpoint.batch is None
+        with stopping.ends_by(dispatcher.end if dispatcher is not None and waits else None):
+            yield dispatcher
 
 
 def requests_made(progress: Progress) -> dict[str, int]:

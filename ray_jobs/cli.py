@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 
 from pipeline import config as configuration
 from pipeline.config import STAGES
-from pipeline.errors import UserError
+from pipeline.errors import StoppedError, UserError
 from pipeline.records import CONVENTIONS, Convention
 
 STAGE_HELP = {
@@ -59,12 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
-        print("interrupted: the next run goes on from here", file=sys.stderr)
+        print(StoppedError(), file=sys.stderr)
         sys.exit(130)
     except BaseException as error:
         mistake = find_user_error(error)
         if mistake is None:
             raise
+        if isinstance(mistake, StoppedError):
+            print(mistake, file=sys.stderr)
+            sys.exit(130)
         print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(2)
 

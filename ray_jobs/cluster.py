@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
 
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
 from pipeline.errors import ResourceError
+from ray_jobs import stopping
 
 _earlier: set[str] = set()
 """Ids of the actors that earlier stages of this process started."""
@@ -34,6 +36,7 @@ def connect(**options: Any) -> None:
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+    stopping.listen()
     if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -73,6 +76,11 @@ def require(
         time.sleep(0.5)
     if asked:
         _ask_autoscaler([])  # the workers themselves hold the nodes from now on
+
+
+def beside_the_driver() -> dict[str, Any]:
+    """Options of an actor that shares the driver's fate: other nodes may go away at any time."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)}
 
 
 Bundle = dict[str, float]

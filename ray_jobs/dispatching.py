@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.chat.dispatch import Ask, Dispatcher, Permit, Report
 from pipeline.config import Endpoint
+from pipeline.errors import StoppedError
 from pipeline.stage import StageFolder
 from pipeline.storage import Place
+from ray_jobs import cluster
 
 CLIENTS = 10_000
 """Calls that may be open at once: each client keeps two."""
@@ -33,6 +34,9 @@ class _Dispatcher:
     async def spent_usd(self) -> float:
         return self._dispatcher.budget.spent.usd
 
+    async def end(self) -> None:
+        self._dispatcher.end(StoppedError())
+
     async def stop(self) -> None:
         await self._dispatcher.stop()
 
@@ -43,9 +47,8 @@ class RemoteDispatcher:
     def __init__(self, endpoint: Endpoint, folder: Place) -> None:
         """`folder` is where the budget's journal lies."""
         self.budget_usd = endpoint.budget_usd
-        # Here, where the run's root is when that is a local disk.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self._actor: Any = _Dispatcher.options(scheduling_strategy=here).remote(endpoint, folder)  # type: ignore[attr-defined]
+        # Beside the driver, where the run's root is when that is a local disk.
+        self._actor: Any = _Dispatcher.options(**cluster.beside_the_driver()).remote(endpoint, folder)  # type: ignore[attr-defined]
 
     async def tell(self, client: str, asks: Sequence[Ask], reports: Sequence[Report]) -> str:
         """See `Dispatching`."""
@@ -66,6 +69,10 @@ class RemoteDispatcher:
         """Dollars that are spent, or put aside for what is under way: with a budget by earlier processes, too."""
         spent: float = ray.get(self._actor.spent_usd.remote())
         return spent
+
+    def end(self) -> None:
+        """Send nothing more: what is under way comes to its end."""
+        ray.get(self._actor.end.remote())
 
     def stop(self) -> None:
         """Write down what was settled last."""

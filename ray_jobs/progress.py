@@ -21,6 +21,7 @@ from rich.progress import Progress as Bar
 
 from pipeline.errors import BudgetError, UserError
 from pipeline.figures import dollars
+from ray_jobs import cluster
 
 REPORT_S = 0.5
 PACED = ("requests", "tokens")
@@ -43,6 +44,7 @@ class _Tally:
     def __init__(self, stage: str, expected: dict[str, float]) -> None:
         self._figures: Figures = {"done": 0}
         self._mistake: UserError | None = None
+        self._to_end = False
         self._stage = stage
         self._metric = metrics.Counter(
             "longthought_total", description="Figures of a stage: rows, requests, tokens.", tag_keys=("stage", "figure")
@@ -64,6 +66,12 @@ class _Tally:
 
     def get(self) -> Figures:
         return self._figures
+
+    def ask_to_end(self) -> None:
+        self._to_end = True
+
+    def is_to_end(self) -> bool:
+        return self._to_end
 
     def set_mistake(self, mistake: UserError) -> None:
         self._mistake = self._mistake or mistake
@@ -108,6 +116,11 @@ class Reporter:
         """Tell the driver of a user's mistake, which it raises when the workers are done."""
         await self._tally.set_mistake.remote(mistake)
 
+    def is_to_end(self) -> bool:
+        """Whether the user asked for an end (`Progress.ask_to_end`)."""
+        asked: bool = ray.get(self._tally.is_to_end.remote())
+        return asked
+
     def flush(self) -> None:
         """Send what has been held back."""
         if self._unsent:
@@ -133,7 +146,7 @@ class Progress:
         self._spending = spending if spending is not None and spending.budget_usd is not None else None
         self._budget_usd = self._spending.budget_usd if self._spending else None
         expected = {"done": total, "usd": self._budget_usd}
-        self._tally: Any = _Tally.remote(  # type: ignore[attr-defined]
+        self._tally: Any = _Tally.options(**cluster.beside_the_driver()).remote(  # type: ignore[attr-defined]
             stage, {figure: value for figure, value in expected.items() if value is not None}
         )
         self._stop = threading.Event()
@@ -159,6 +172,10 @@ class Progress:
                 raise BudgetError(f"{done} are done: {mistake}") from None
             if mistake is not None:
                 raise mistake from None
+
+    def ask_to_end(self) -> None:
+        """Have workers that look for it (`Reporter.is_to_end`) come to an end."""
+        ray.get(self._tally.ask_to_end.remote())
 
     def figures(self) -> dict[str, float]:
         """The numbers so far; 0 for a name nothing was reported of."""

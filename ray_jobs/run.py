@@ -18,15 +18,16 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
 from pipeline.config import STAGES, Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoppedError
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import Place, held
-from ray_jobs import card, report
+from ray_jobs import card, report, stopping
 from ray_jobs.teacher import replayed
 
 
 def run(config: Config) -> None:
     """Run all stages; complete ones are skipped."""
+    stopping.listen()
     root = _root(config)
     if StageFolder(root, "distill").manifest() is None:
         import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
@@ -38,6 +39,7 @@ def run(config: Config) -> None:
 
 def run_one(config: Config, stage: str) -> None:
     """Run one stage. `serve` stays up until it is interrupted."""
+    stopping.listen()
     with ExitStack() as hold:
         hold.enter_context(held(_root(config)))
         with _surroundings(config):
@@ -77,7 +79,11 @@ def run_stage(config: Config, stage: str) -> Manifest:
     job: Callable[[Config], Manifest] = import_module(f"ray_jobs.{stage}").run
     folder = StageFolder(root_of(config), stage)
     was_complete = folder.manifest() is not None
-    manifest = job(config)
+    try:
+        manifest = job(config)
+    except (KeyboardInterrupt, StoppedError):
+        folder.interrupt()
+        raise
     print(summary(manifest, folder.place.uri, was_complete), flush=True)
     card.write_missing(config, stage, was_complete)
     return manifest

@@ -137,7 +137,6 @@ def keep_up(config: Config) -> None:
     models = config.serve.models
     start(config, models)
     print(f"serving {', '.join(models)} at {url(config)}: Ctrl-C ends it", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -32,7 +32,7 @@ from pipeline.stage import Manifest, StageFolder, StageRun, model_place
 from pipeline.storage import Place, write_rows
 from pipeline.train import marker
 from pipeline.train.job import StageJob
-from ray_jobs import cluster
+from ray_jobs import cluster, stopping
 from ray_jobs.packing import pack
 from ray_jobs.progress import Progress, Reporter
 
@@ -83,7 +83,8 @@ def run(config: Config) -> Manifest:
 
     folder = _absolute(run.folder.place)
     steps: list[Step] = []
-    with Progress("train", sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages), "steps") as progress:
+    total = sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages)
+    with Progress("train", total, "steps") as progress, stopping.ends_by(progress.ask_to_end):
         for stage in settings.stages:
             recipe = recipes[stage]
             job = RayJob(
@@ -159,13 +160,13 @@ def _steps_of(job: RayJob) -> list[Step]:
 
 
 def _fit(job: RayJob) -> None:
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     settings = job.stage.settings
     _mend_list(job.checkpoints)
     parent = Place(job.checkpoints.uri.rpartition("/")[0], job.checkpoints.endpoint)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
-    trainer = TorchTrainer(
+    trainer = _trainer()(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(timeout_s=LONGEST_WAIT_S),
@@ -197,6 +198,18 @@ def _fit(job: RayJob) -> None:
         ) from error
     if isinstance(mistake, UserError):
         raise mistake
+
+
+def _trainer() -> Any:
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):
+        """Leaves Ctrl-C to `stopping`: Ray's own handler would end the whole run with exit status 0, long after the training."""
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            del controller
+
+    return Trainer
 
 
 def allocator() -> dict[str, str]:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode, get_checkpoint, get_context, get_preemption_info, report
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, StoppedError
 from pipeline.records import Step
 from pipeline.storage import Place
 from pipeline.train import model, stage
@@ -88,6 +88,7 @@ class RayTrain(Caller):
         self._job, self._trackers = job, trackers
         self._steps = 0
         self._left_at = -1
+        self._to_end = False
         self._arrived: list[float] = []
         self._room = threading.Semaphore(ON_THEIR_WAY)
         self._disk = model.cache_folder().parent / "checkpoints" / job.checkpoints.name
@@ -99,6 +100,8 @@ class RayTrain(Caller):
         self._steps = steps
         if self._trackers:
             self._job.reporter.put(done=self._job.steps_behind + done)
+            if done:
+                print(f"{self._job.stage.stage}: goes on after step {done} of {steps}", flush=True)
 
     def stepped(self, step: Step) -> None:
         """A step is done."""
@@ -112,7 +115,12 @@ class RayTrain(Caller):
             )
 
     def leaving(self) -> bool:
-        """Whether a node is about to be taken away: once for each notice."""
+        """Whether a node is about to be taken away, once for each notice; or the user asked for an end."""
+        asked = [dist.get_rank() == 0 and self._job.reporter.is_to_end()]
+        dist.broadcast_object_list(asked, src=0)
+        self._to_end = asked[0]
+        if self._to_end:
+            return True
         notice = get_preemption_info()
         if notice is None or notice.deadline_ms == self._left_at:
             return False
@@ -136,6 +144,8 @@ class RayTrain(Caller):
             delete_local_checkpoint_after_upload=True,
             checkpoint_upload_fn=self._upload,
         )
+        if self._to_end:
+            raise StoppedError  # Ray Train waits until the checkpoint is stored
         return True
 
     def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:

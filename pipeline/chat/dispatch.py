@@ -167,6 +167,11 @@ class Dispatcher:
             if self.budget.open_requests():
                 self._inherits_until = time.monotonic() + SILENT_S
 
+    def end(self, reason: UserError) -> None:
+        """Send nothing more: whoever asks from now on is refused with the reason."""
+        self.ended = self.ended or reason
+        self._news.set()
+
     async def stop(self) -> None:
         """Write down what was settled last."""
         if self._worker is not None:

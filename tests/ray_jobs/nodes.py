@@ -1,0 +1,119 @@
+"""A Ray cluster of several nodes on loopback, whose raylets can be killed; and jobs that are submitted to it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import small
+from local_servers import free_port
+
+BIN = Path(sys.executable).parent
+WAIT_S = 300.0
+
+
+class Nodes:
+    """A head with no CPU, and workers. A context manager."""
+
+    def __init__(self, workers: int, cpus: float, *, environment: dict[str, str] | None = None) -> None:
+        self._workers, self._cpus = workers, cpus
+        self._environment = {"RAY_AUTH_MODE": "disabled", **(environment or {})}
+        self._nodes: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        from ray.cluster_utils import Cluster
+
+        self._before = {name: os.environ.get(name) for name in self._environment}
+        os.environ.update(self._environment)
+        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), "dashboard_host": "127.0.0.1"}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.dashboard = f"http://{self._cluster.webui_url}"
+        for _ in range(self._workers):
+            self.add()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.shutdown()
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+    def add(self) -> None:
+        """One more worker, as an autoscaler would."""
+        node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=200 << 20)
+        self._nodes[node.node_id] = node
+
+    def kill(self, node_id: str) -> None:
+        """`kill -9` of a node's raylet: what runs there goes with it."""
+        os.kill(self._nodes.pop(node_id).all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+    def hosting(self, actor: str) -> str | None:
+        """The worker node on which an actor of such a class is alive."""
+        from ray.util.state import list_actors
+
+        actors = list_actors(self.dashboard, filters=[("state", "=", "ALIVE")], limit=10_000)
+        found = (each.node_id for each in actors if actor in each.class_name and each.node_id in self._nodes)
+        return next(found, None)
+
+    def environment(self) -> dict[str, str]:
+        """That of a driver on the head."""
+        return {**os.environ, "RAY_ADDRESS": self._cluster.address, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def ray(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command of Ray's."""
+        return subprocess.run(
+            [str(BIN / "ray"), *arguments], cwd=small.REPO, env=self.environment(), text=True, capture_output=True
+        )
+
+
+class Job:
+    """A job of `python -m ray_jobs` that was submitted."""
+
+    def __init__(self, nodes: Nodes, name: str, arguments: list[str]) -> None:
+        self._nodes, self.name = nodes, name
+        options = ["--address", nodes.dashboard, "--submission-id", name, "--no-wait", "--working-dir", "."]
+        patience = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"}, "excludes": ["/.venv", "/runs", "/.git"]}'
+        done = nodes.ray(
+            "job", "submit", *options, "--runtime-env-json", patience, "--", "python", "-m", "ray_jobs", *arguments
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def log(self) -> str:
+        return self._nodes.ray("job", "logs", "--address", self._nodes.dashboard, self.name).stdout
+
+    def status(self) -> str:
+        said = self._nodes.ray("job", "status", "--address", self._nodes.dashboard, self.name)
+        found = re.findall(r"\b(PENDING|RUNNING|STOPPED|SUCCEEDED|FAILED)\b|(succeeded|failed|stopped)", said.stdout)
+        assert found, said.stdout + said.stderr
+        return "".join(found[-1]).upper()
+
+    def stop(self) -> None:
+        """`ray job stop`, until it has ended."""
+        done = self._nodes.ray("job", "stop", "--address", self._nodes.dashboard, self.name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        until(lambda: self.status() == "STOPPED", self.log)
+
+    def ended(self) -> bool:
+        return self.status() in ("SUCCEEDED", "FAILED")
+
+    def until_shown(self, pattern: str) -> None:
+        """Until the log shows this, or the job has ended."""
+        until(lambda: re.search(pattern, self.log()) or self.ended(), self.log)
+
+
+def until(reached: Callable[[], object], said: Callable[[], str]) -> None:
+    """Wait for something, and tell what was said where it does not come."""
+    deadline = time.monotonic() + WAIT_S
+    while not reached():
+        assert time.monotonic() < deadline, said()[-4000:]
+        time.sleep(0.3)
