@@ -57,13 +57,20 @@ class Nodes:
         """`kill -9` of a node's raylet: what runs there goes with it."""
         os.kill(self._nodes.pop(node_id).all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
-    def hosting(self, actor: str) -> str | None:
+    def wait_for_host(self, actor: str, driver: "Driver") -> str:
         """The worker node on which an actor of such a class is alive."""
         from ray.util.state import list_actors
 
-        actors = list_actors(self.dashboard, filters=[("state", "=", "ALIVE")], limit=10_000)
-        found = (each.node_id for each in actors if actor in each.class_name and each.node_id in self._nodes)
-        return next(found, None)
+        hosts: list[str] = []
+
+        def found() -> bool:
+            actors = list_actors(self.dashboard, filters=[("state", "=", "ALIVE")], limit=10_000)
+            hosts.extend(each.node_id for each in actors if actor in each.class_name and each.node_id in self._nodes)
+            return bool(hosts) or driver.ended()
+
+        until(found, driver.log)
+        assert hosts, driver.log()[-3000:]
+        return hosts[0]
 
     def environment(self) -> dict[str, str]:
         """That of a driver on the head."""
@@ -74,6 +81,28 @@ class Nodes:
         return subprocess.run(
             [str(BIN / "ray"), *arguments], cwd=small.REPO, env=self.environment(), text=True, capture_output=True
         )
+
+
+class Driver:
+    """`python -m ray_jobs` as a process on the head."""
+
+    def __init__(self, nodes: Nodes, log: Path, arguments: list[str]) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "ray_jobs", *arguments]
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(
+                command, cwd=small.REPO, env=nodes.environment(), stdout=stream, stderr=subprocess.STDOUT
+            )
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def until_shown(self, pattern: str) -> None:
+        """Until the log shows this, or the driver has ended."""
+        until(lambda: re.search(pattern, self.log()) or self.ended(), self.log)
 
 
 class Job:

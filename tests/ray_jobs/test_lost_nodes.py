@@ -1,0 +1,57 @@
+"""Nodes that are lost in the middle of a stage: the run ends with what an unbroken one gives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import small_run
+from nodes import Driver, Nodes, until
+
+from pipeline.config import STAGES
+from pipeline.stage import StageFolder
+from pipeline.storage import Place
+
+pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(2400)]
+
+KILLS = (
+    ("distill", "DistillActor", r"\[distill\] [1-9]\d* of"),
+    ("verify", "VerifyActor", r"\[distill\] done"),
+    ("train", "RayTrainWorker", r"stage=stage2 ([6-9]|1\d)/"),
+    ("evaluate", "EvaluateActor", r"\[evaluate\] [1-9]\d* of"),
+    ("evaluate", ":Server:", r"\[evaluate\] [1-9]\d* of"),
+)
+"""The node that has such an actor is lost in this stage, once the log shows this."""
+
+
+def test_a_node_that_is_lost_in_distill_verify_train_and_evaluate_changes_nothing(
+    tmp_path: Path, s3: str, start_teacher: Any
+) -> None:
+    small_run.write(tmp_path)
+    teacher = start_teacher(tmp_path / "traces.jsonl", "--latency", "1")
+    whole, broken = (Place(f"s3://bucket/{name}-{tmp_path.name}", s3) for name in ("whole", "broken"))
+    with Nodes(workers=3, cpus=2) as nodes:
+        for root in (whole, broken):
+            arguments = small.arguments("run", small_run.settings(tmp_path, root, teacher.url))
+            driver = Driver(nodes, tmp_path / f"{root.name}.log", arguments)
+            for stage, actor, shown in KILLS if root is broken else ():
+                driver.until_shown(shown)
+                victim = nodes.wait_for_host(actor, driver)
+                assert StageFolder(broken, stage).manifest() is None, driver.log()[-3000:]
+                nodes.kill(victim)
+                nodes.add()
+            until(driver.ended, driver.log)
+            assert driver.process.returncode == 0, driver.log()[-5000:]
+
+    assert small_run.rows(broken) == small_run.rows(whole)
+    after, before = small_run.losses(broken), small_run.losses(whole)
+    assert after.keys() == before.keys()
+    assert all(after[step] == pytest.approx(before[step], rel=0.02) for step in before)
+    for stage in STAGES:
+        made, meant = (StageFolder(root, stage).require() for root in (broken, whole))
+        assert (made.rows_in, made.rows_out, made.rejected, made.tables) == (
+            meant.rows_in,
+            meant.rows_out,
+            meant.rejected,
+            meant.tables,
+        )
