@@ -171,14 +171,19 @@ class _File:
         import obstore.store
 
         self.root = root
-        options: dict[str, Any] = {}
+        client = {"timeout": f"{RENEW_S:g}s"}  # of several tries before others may take the hold for stale
+        options: dict[str, Any] = {"client_options": client}
         with self._named_errors():
             if root.uri.startswith("s3://"):
                 from obstore.auth.boto3 import Boto3CredentialProvider
 
                 options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
             if root.endpoint:
-                options |= {"endpoint": root.endpoint, "region": region(), "client_options": {"allow_http": True}}
+                options |= {
+                    "endpoint": root.endpoint,
+                    "region": region(),
+                    "client_options": {**client, "allow_http": True},
+                }
             self._store = obstore.store.from_url(root.uri, **options)
 
     def read(self) -> _Found | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
@@ -21,6 +22,8 @@ from pipeline import hub
 from pipeline.errors import DataError
 
 _PIECE = 1 << 20
+ATTEMPTS = 6
+"""Of a request to S3, with growing pauses: it asks for patience with 503, and pyarrow's three fail where a tenth are told so."""
 
 
 @dataclass(frozen=True)
@@ -133,23 +136,38 @@ def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute())
     scheme, _, rest = uri.partition("://")
     if scheme == "s3" and endpoint:
-        return _s3(endpoint), rest
+        return _s3(region(), endpoint), rest
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-        return filesystem, path
     except pa.ArrowInvalid:
         return _fsspec(uri, scheme), rest
+    if isinstance(filesystem, pyarrow.fs.S3FileSystem) and "?" not in uri:  # else with options of its own
+        filesystem = _s3(filesystem.region, None)
+    return filesystem, path
 
 
 @functools.lru_cache(maxsize=8)
-def _s3(endpoint: str) -> pyarrow.fs.FileSystem:
-    scheme, _, host = endpoint.rpartition("://")
-    return pyarrow.fs.S3FileSystem(
-        endpoint_override=host.rstrip("/"),
+def _s3(region: str, endpoint: str | None) -> pyarrow.fs.FileSystem:
+    scheme, _, host = (endpoint or "").rpartition("://")
+    return _PatientS3(
+        region=region,
+        endpoint_override=host.rstrip("/") or None,
         scheme=scheme or "https",
-        region=region(),
-        allow_bucket_creation=False,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        allow_delayed_open=True,  # a small file is one request, not three
     )
+
+
+class _PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
+    """pyarrow's own forgets its retries when it goes to another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (options,) = super().__reduce__()
+        return _with_retries, (options,)
+
+
+def _with_retries(options: dict[str, Any]) -> pyarrow.fs.FileSystem:
+    return _PatientS3(**options, retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
 
 
 def region() -> str:

@@ -8,17 +8,27 @@ from typing import Self
 
 from aiohttp import ClientSession, TCPConnector, web
 
+FOR_ONE_HOP = ("Transfer-Encoding", "Expect", "Content-Length", "Connection")
+
 
 class BadLine:
-    """Passes HTTP requests on to a port. Of each request, by chance: refused with 503 before it gets there (`busy`); done, but its
-    answer is dropped with the connection (`answers_lost`); done, but silent for longer than clients wait (`silent`).
+    """Passes HTTP requests on to a port. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
+    the connection (`answers_lost`); not passed on, and silent for longer than clients wait (`silent`). With `denied` all get 403.
     """
 
     def __init__(
-        self, port: int, *, busy: float = 0.0, answers_lost: float = 0.0, silent: float = 0.0, seed: int = 0
+        self,
+        port: int,
+        *,
+        busy: float = 0.0,
+        answers_lost: float = 0.0,
+        silent: float = 0.0,
+        denied: bool = False,
+        seed: int = 0,
     ) -> None:
         self.asked = self.refused = self.lost = 0
-        self._shares, self._target, self._random = (busy, answers_lost, silent), port, random.Random(seed)
+        self._shares, self._denied = (busy, answers_lost, silent), denied
+        self._target, self._random = port, random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -38,7 +48,7 @@ class BadLine:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
         self._session = ClientSession(connector=TCPConnector(limit=0), auto_decompress=False)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
@@ -52,19 +62,22 @@ class BadLine:
         busy, lost, silent = self._shares
         drawn = self._random.random()
         body = await request.read()
-        if drawn < busy:
+        if self._denied or drawn < busy:
             self.refused += 1
-            error = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+            status, code = (403, "AccessDenied") if self._denied else (503, "SlowDown")
+            error = f"<Error><Code>{code}</Code><Message>Not now.</Message></Error>"
             return web.Response(
-                status=503, text="" if request.method == "HEAD" else error, content_type="application/xml"
+                status=status, text="" if request.method == "HEAD" else error, content_type="application/xml"
             )
-        url = f"http://127.0.0.1:{self._target}{request.raw_path}"
-        async with self._session.request(request.method, url, headers=request.headers, data=body) as answer:
-            content = await answer.read()
-        if drawn < busy + lost + silent:
+        if drawn < busy + silent:
             self.lost += 1
-            if drawn >= busy + lost:
-                await asyncio.sleep(60)
+            await asyncio.sleep(600)
+        url = f"http://127.0.0.1:{self._target}{request.raw_path}"
+        headers = {name: value for name, value in request.headers.items() if name not in FOR_ONE_HOP}
+        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+            content = await answer.read()
+        if drawn < busy + silent + lost:
+            self.lost += 1
             assert request.transport is not None
             request.transport.abort()
         passed = web.Response(status=answer.status, headers=answer.headers)

@@ -1,5 +1,6 @@
 """Places and tables on a disk and on S3: whole or not at all, and failures in one line."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bad_line import BadLine
 from conftest import BUCKET
 from servers import REPO, free_port
 
 from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.records import Message, Problem, Step, Verdict
-from pipeline.storage import Place
+from pipeline.storage import Place, held
 
 
 def verdicts(count: int) -> list[Verdict]:
@@ -63,7 +65,7 @@ def test_a_file_uri_is_local(tmp_path: Path) -> None:
 
 LIMITED = """
 import resource, signal, sys
-from pipeline.storage import Place
+from pipeline.storage import Place, held
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 Place(sys.argv[1]).write(b"new" * 1000)
@@ -201,3 +203,25 @@ def test_rows_at_positions_are_found_across_files(place: Place) -> None:
     ]
     assert storage.rows_at(place, [300]) == [] and storage.rows_at(place, []) == []
     assert storage.read_columns(place, ["trace_id"])["trace_id"].to_pylist() == [f"{i:04d}" for i in range(300)]
+
+
+def test_busy_storage_is_asked_again(s3_endpoint: str, tmp_path: Path) -> None:
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), busy=0.2, silent=0.01) as line:
+        root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
+        away = pickle.loads(pickle.dumps(root.filesystem))  # as it goes to another process
+        for number in range(60):
+            storage.write_rows(root / f"{number}", Verdict, verdicts(5))
+            assert storage.read_rows(root / f"{number}", Verdict) == verdicts(5)
+            with away.open_output_stream(f"{root.path}/away/{number}") as stream:
+                stream.write(b"there")
+        assert len(root.files()) == 120
+        assert line.refused > 60 and line.lost > 1
+
+
+def test_storage_that_lets_nobody_in_is_said_in_one_line(s3_endpoint: str) -> None:
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), denied=True) as line:
+        root = Place(f"s3://{BUCKET}/denied", line.url)
+        for work in ((root / "a").exists, lambda: (root / "a").write(b"x"), held(root).__enter__):
+            with pytest.raises(DataError, match=r"^cannot use 's3://.*check bucket, credentials and endpoint$") as told:
+                work()
+            assert "\n" not in str(told.value)
