@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -126,8 +127,9 @@ def listed() -> dict[tuple[str, str], str]:
 
 
 def installed() -> dict[str, metadata.Distribution]:
-    """What is in the environment that runs this."""
-    return {canonical(found.name): found for found in metadata.distributions()}
+    """What is in the environment that runs this, without what packages bring along in folders of their own."""
+    folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return {canonical(found.name): found for found in metadata.distributions(path=list(folders))}
 
 
 def faults() -> Iterator[str]:
