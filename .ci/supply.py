@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = {name: ROOT / f"configs/requirements-{name}.txt" for name in ("cpu", "gpu", "build")}
@@ -159,10 +160,17 @@ def write() -> None:
     here = installed()
     told = {(name, found.version): found.metadata.json for name, found in here.items()}
     wanted = sorted({pin for group in pinned.values() for pin in group.items()})
-    elsewhere = [f"{name}=={version}" for name, version in wanted if (name, version) not in told]
+    texts = "".join(path.read_text() for path in REQUIREMENTS.values())
+    # With their hashes: to pip the CPU build of torch, in a folder it was told of, is a torch like another.
+    entries = {
+        re.sub(r"\s", "", entry.split("--hash")[0]): entry for entry in re.sub(r"\\\n\s*", "", texts).splitlines()
+    }
+    elsewhere = [entries[f"{name}=={version}"] for name, version in wanted if (name, version) not in told]
     if elsewhere:
-        ask = f"{sys.executable} -m pip install --dry-run --ignore-installed --no-deps --quiet --report -".split()
-        report = subprocess.run([*ask, *elsewhere], check=True, stdout=subprocess.PIPE, text=True).stdout
+        with NamedTemporaryFile("w", suffix=".txt") as file:
+            print(*elsewhere, sep="\n", file=file, flush=True)
+            ask = f"{sys.executable} -m pip install --dry-run --ignore-installed --no-deps --quiet --report - -r {file.name}"
+            report = subprocess.run(ask.split(), check=True, stdout=subprocess.PIPE, text=True).stdout
         for package in json.loads(report)["install"]:
             told[canonical(package["metadata"]["name"]), package["metadata"]["version"]] = package["metadata"]
     rows = (

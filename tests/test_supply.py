@@ -27,6 +27,13 @@ def test_no_file_of_pins_names_an_index(supply: ModuleType) -> None:
     assert not any("://" in path.read_text() for path in supply.REQUIREMENTS.values())
 
 
+def test_the_gpu_pins_are_those_of_cuda_and_the_cpu_pins_are_not(supply: ModuleType) -> None:
+    cpu, gpu = (supply.pins(supply.REQUIREMENTS[name].read_text()) for name in ("cpu", "gpu"))
+    assert cpu["torch"] == f"{gpu['torch']}+cpu"
+    assert "nvidia-nccl-cu13" in gpu and "vllm" in gpu
+    assert not any(name.startswith("nvidia-") or name == "vllm" for name in cpu)
+
+
 @pytest.mark.parametrize(
     "line", ["ray==2.60.0", f"ray>=2.60.0 {HASH}", "ray==2.60.0 --hash=sha256:abc", "ray @ https://example.com/ray.whl"]
 )
