@@ -19,6 +19,8 @@ from pipeline.errors import DataError
 from pipeline.storage.place import NamedErrors, Place
 
 R = TypeVar("R")
+PICKLED = "ray.data.arrow_pickled_object"
+"""Ray Data's type for Python objects: where ray.data is imported, to look at a value of it runs code of whoever wrote the file."""
 
 
 def write_rows(folder: Place, record: type, rows: Iterable[Any], rows_per_file: int = 50_000) -> int:
@@ -134,9 +136,27 @@ def batches(file: Place, columns: Iterable[str], rows: int) -> Iterator[pa.Recor
 def _parquet(file: Place) -> Iterator[pq.ParquetFile]:
     try:
         with NamedErrors(file), pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+            _refuse_pickles(file, parquet.schema_arrow)
             yield parquet
     except pa.ArrowInvalid as error:
         raise DataError(f"{file.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+
+
+def _refuse_pickles(place: Place, schema: pa.Schema) -> None:
+    for field in schema:
+        if _holds_pickles(field):
+            raise DataError(f"the column {field.name!r} of {place.uri!r} holds pickled objects: write plain values")
+
+
+def _holds_pickles(field: pa.Field) -> bool:
+    kind = field.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return bool(kind.extension_name == PICKLED) or _holds_pickles(pa.field(field.name, kind.storage_type))
+    if (field.metadata or {}).get(b"ARROW:extension:name") == PICKLED.encode():
+        return True  # the type as it is read where ray.data is not imported
+    if pa.types.is_dictionary(kind):
+        return _holds_pickles(pa.field(field.name, kind.value_type))
+    return any(_holds_pickles(kind.field(index)) for index in range(kind.num_fields))
 
 
 def _columns(record: type) -> list[str]:
@@ -153,6 +173,7 @@ def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
         dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
     except pa.ArrowInvalid as error:
         raise DataError(f"{folder.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+    _refuse_pickles(folder, dataset.schema)
     if record is not None:
         missing = set(_columns(record)) - set(dataset.schema.names)
         if missing:
