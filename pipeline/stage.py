@@ -28,7 +28,8 @@ class Manifest:
     """What a complete stage did. `artifact` is new each time it is made; `inputs` are those of its inputs.
 
     `settings` is the stage's config fingerprint; `rejected` counts by reason; `seconds` and `started`
-    (UNIX time) are wall time; `ray_actors` counts the actors that worked, by class; `kept_by_source`
+    (UNIX time) are wall time; `ray_actors` counts the actors that worked, by class, `lost`
+    the `nodes` and `actors` that ended before their work did; `kept_by_source`
     and `rejected_by_source` count rows by the source they come from; `faults` counts failed attempts at a rewriting by
     reason, `agreement` verdicts of grader and judge.
     """
@@ -47,6 +48,7 @@ class Manifest:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     ray_actors: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
     kept_by_source: dict[str, int] = field(default_factory=dict)
     rejected_by_source: dict[str, dict[str, int]] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)

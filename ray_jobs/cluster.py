@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import ray
 import ray.data
+from ray.core.generated import common_pb2
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
@@ -24,12 +25,17 @@ from ray_jobs import stopping
 
 _earlier: set[str] = set()
 """Ids of the actors that earlier stages of this process started."""
+_lost_earlier: set[str] = set()
+"""Ids of the nodes that were lost before the stage began."""
+TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
+"""Ray's reasons for the end of a node that are no loss."""
 
 
 def connect(**options: Any) -> None:
     """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
     if ray.is_initialized():
         _earlier.update(actor.actor_id for actor in _own_actors())
+        _lost_earlier.update(_lost_nodes())
         return
     # 0 keeps accelerators visible to processes that asked for none: what Ray will do by default soon.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -37,6 +43,7 @@ def connect(**options: Any) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
     stopping.listen()
+    _lost_earlier.update(_lost_nodes())
     if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -126,14 +133,38 @@ def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
     request_resources(bundles=[bundle for bundle in whole if bundle])
 
 
-def actors() -> dict[str, int]:
-    """How many actors of each class Ray has started since the stage began, dead ones included, by Ray's own state."""
-    names = (actor.class_name for actor in _own_actors() if actor.actor_id not in _earlier)
-    return dict(sorted(Counter(name for name in names if name != "_Tally").items()))
+def worked() -> dict[str, dict[str, int]]:
+    """Who worked since the stage began, by Ray's own state, as a manifest wants it.
+
+    `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
+    that ended before their work did; what they had under way was done again.
+    """
+    found = [actor for actor in _own_actors() if actor.actor_id not in _earlier and actor.class_name != "_Tally"]
+    again = sum(int(actor.num_restarts or 0) for actor in found)
+    lost = {
+        "nodes": len(_lost_nodes() - _lost_earlier),
+        "actors": again + sum(_died(actor) for actor in found if actor.state == "DEAD"),
+    }
+    return {
+        "ray_actors": dict(sorted(Counter(actor.class_name for actor in found).items())),
+        "lost": {name: count for name, count in lost.items() if count},
+    }
+
+
+def _died(actor: ActorState) -> bool:
+    context = (actor.death_cause or {}).get("actor_died_error_context") or {}
+    return context.get("reason") in ("WORKER_DIED", "NODE_DIED")
+
+
+def _lost_nodes() -> set[str]:
+    """Nodes that are dead, but for those that the autoscaler or the user took away."""
+    return {node["NodeID"] for node in ray.nodes() if not node["Alive"] and node.get("DeathReason") not in TAKEN_AWAY}
 
 
 def _own_actors() -> list[ActorState]:
     context = ray.get_runtime_context()
     # By address: another cluster of this machine may be the default one. Serve's actors live in a job of their own.
-    found: list[ActorState] = list_actors(address=context.gcs_address, limit=10_000, raise_on_missing_output=False)
+    found: list[ActorState] = list_actors(
+        address=context.gcs_address, limit=10_000, detail=True, raise_on_missing_output=False
+    )
     return found

@@ -127,7 +127,7 @@ def _settled(config: Config, stage: StageRun, examined: Place) -> Manifest:
         rows_in=counts.total(),
         rows_out=written["problems"],
         tables=written,
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
         kept_by_source=kept,
         rejected_by_source=rejected,
     )

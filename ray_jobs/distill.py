@@ -68,7 +68,7 @@ def run(config: Config) -> Manifest:
         rows_in=rows_in,
         rows_out=answered,
         tables={"traces": count},
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
         **requests_made(progress),
         **tables.spending(traces),
     )

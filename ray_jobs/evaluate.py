@@ -137,7 +137,7 @@ def run(config: Config) -> Manifest:
         rows_in=total,
         rows_out=made["generations"] - stage.rejected.total(),
         tables=made,
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
         **requests_made(progress),
         **usage(progress),
     )

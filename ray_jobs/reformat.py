@@ -75,7 +75,7 @@ def run(config: Config) -> Manifest:
         rows_out=made["examples"],
         tables=made,
         faults=dict(sorted(faults.items())),
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
         **requests_made(progress),
         **tables.spending(stage.folder.table("traces")),
     )

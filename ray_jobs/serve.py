@@ -59,7 +59,7 @@ def run(config: Config) -> Manifest:
     write_rows(stage.folder.table("smoke"), Generation, answers)
     tables = {"smoke": len(answers)}
     return stage.finish(
-        rows_in=len(answers), rows_out=len(answers), tables=tables, ray_actors=cluster.actors(), requests=len(answers)
+        rows_in=len(answers), rows_out=len(answers), tables=tables, **cluster.worked(), requests=len(answers)
     )
 
 

@@ -109,7 +109,7 @@ def run(config: Config) -> Manifest:
         rows_in=packed.examples,
         rows_out=packed.examples - len(packed.reasons),
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
     )
 
 

@@ -129,7 +129,7 @@ def run(config: Config) -> Manifest:
         rows_in=rows_in,
         rows_out=made["examples"],
         tables=made,
-        ray_actors=cluster.actors(),
+        **cluster.worked(),
         agreement=agreement(verdict for verdicts in outcome.values() for verdict in verdicts),
         **asked,
     )

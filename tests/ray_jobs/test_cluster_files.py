@@ -88,6 +88,7 @@ def of_machines(config: dict[str, Any]) -> dict[str, Any]:
         facts[f"{type_name}: ray start"] = start_options(shlex.split(start[start.index("ray start") :]))
         facts[f"{type_name}: secrets"] = ".longthought.env" if ". ~/.longthought.env" in start else None
         assert "RAY_AUTH_MODE=token" in setup
+        facts[f"{type_name}: stop"] = re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", setup)
     return facts
 
 
@@ -113,6 +114,7 @@ def of_pods(item: dict[str, Any]) -> dict[str, Any]:
         facts[f"{name}: ray start"] = started
         secret = ray["envFrom"][0]["secretRef"]["name"]
         facts[f"{name}: secrets"] = ".longthought.env" if secret == "longthought-keys" else None
+        facts[f"{name}: stop"] = [each["value"] for each in ray["env"] if each["name"] == "RAY_JOB_STOP_WAIT_TIME_S"]
     return facts
 
 

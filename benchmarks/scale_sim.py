@@ -1,0 +1,101 @@
+"""Throughput of `longthought distill` by the number of nodes, against a teacher that is bound by its latency.
+
+    python benchmarks/scale_sim.py [--nodes 1,2,4,8] [--seconds 40]
+
+The nodes are raylets on this machine, with one actor each and 32 requests in flight; the head has no CPU and does none of the work. An
+answer takes 2 s, so that a node can make 16 requests a second, and twice as many nodes twice as many, until something bends: here the
+cores, which all nodes and the teacher share. The rate is that between a tenth and nine tenths of the answers. Recorded in
+`benchmarks/results/scale.md`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from distilling import distill, prepared, record, stats, teacher
+
+LATENCY_S, IN_FLIGHT = 2.0, 32
+OF_ONE = IN_FLIGHT / LATENCY_S
+"""Requests a second that a node can make at most."""
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[None]:
+    """A head without CPUs, and so many nodes with one; drivers find it in RAY_ADDRESS."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_host": "127.0.0.1"}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(nodes):
+            started.add_node(num_cpus=2, object_store_memory=100 << 20)
+        os.environ["RAY_ADDRESS"] = started.address
+        yield
+    finally:
+        os.environ.pop("RAY_ADDRESS", None)
+        started.shutdown()
+
+
+def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
+    """Requests a second in the middle of a run, and the share of the machine's cores that all this took."""
+    first = last = (0.0, 0)
+    psutil.cpu_percent()
+    busy: list[float] = []
+    said: list[str] = []
+    threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
+    while job.poll() is None:
+        time.sleep(0.2)
+        answers, now = stats()["answers"], time.monotonic()
+        if answers >= 0.1 * requests and not first[1]:
+            first = (now, answers)
+            psutil.cpu_percent()
+        if answers <= 0.9 * requests:
+            last = (now, answers)
+            if first[1]:
+                busy.append(psutil.cpu_percent() / 100)
+    if job.returncode:
+        raise RuntimeError("".join(said)[-3000:])
+    return (last[1] - first[1]) / (last[0] - first[0]), sum(busy) / max(1, len(busy))
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", default="1,2,4,8")
+    parser.add_argument("--seconds", type=int, default=40, help="of work for each size")
+    given = parser.parse_args()
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # one user, on loopback
+    print(
+        "| nodes | requests | requests/s | of linear | of the latency's bound | cores busy |\n|---|---|---|---|---|---|"
+    )
+    of_one = 0.0
+    for nodes in map(int, given.nodes.split(",")):
+        requests = int(OF_ONE * nodes * given.seconds)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            record(folder / "traces.jsonl", requests)
+            settings = {"actors": nodes, "actor_cpus": 1, "keep": 1, "max_samples": 1}
+            endpoint = {"max_in_flight": IN_FLIGHT * nodes, "budget_tokens": 10**9}
+            with teacher(folder / "traces.jsonl", "--latency", str(LATENCY_S)), cluster(nodes):
+                made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests)
+            manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
+        assert manifest["rows_out"] == manifest["requests"] == requests
+        of_one = of_one or made / nodes
+        print(
+            f"| {nodes} | {requests:,} | {made:.1f} | {made / nodes / of_one:.3f} | {made / nodes / OF_ONE:.3f} | {busy:.0%} |",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

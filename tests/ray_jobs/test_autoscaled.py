@@ -1,0 +1,102 @@
+"""Ray's own autoscaler with nodes that are processes: workers come for a stage, do all of its work, and go when they are idle."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import small
+from local_servers import free_port
+from nodes import BIN, until
+from ray.util.state import list_actors, list_nodes, list_tasks
+
+from pipeline.stage import StageFolder, root_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+HEAD = "f" * 51 + "00000"
+WORKERS = 2
+
+
+@pytest.fixture
+def autoscaled(tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """The environment of drivers on a head without CPUs, which may have two workers; and the dashboard's URL."""
+    port, dashboard = free_port(), free_port()
+    kinds = {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "cpu": {"resources": {"CPU": 2, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": WORKERS},
+    }  # fmt: skip
+    config = {
+        "cluster_name": "fake", "max_workers": WORKERS, "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1,
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "launch_multiple": True},
+        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "initialization_commands": [], "setup_commands": [],
+        "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [],
+        "head_node_type": "ray.head.default", "available_node_types": kinds, "rsync_exclude": [], "rsync_filter": [],
+    }  # fmt: skip
+    (tmp_path / "autoscaling.json").write_text(json.dumps(config))
+    mark = f"/tmp/ray-{port}"
+    environment = {
+        **os.environ, "RAY_TMPDIR": mark, "RAY_AUTH_MODE": "disabled", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
+    }  # fmt: skip
+    command = [
+        str(BIN / "ray"), "start", "--head", "--num-cpus=0", "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}", f"--autoscaling-config={tmp_path / 'autoscaling.json'}",
+    ]  # fmt: skip
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    try:
+        driver = {
+            **os.environ,
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "RAY_AUTH_MODE": "disabled",
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+        yield driver, f"http://127.0.0.1:{dashboard}"
+    finally:
+        for process in psutil.process_iter():  # those that were started here, and no other cluster's
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("RAY_TMPDIR") == mark:
+                    process.send_signal(signal.SIGKILL)
+
+
+def alive(dashboard: str) -> set[str]:
+    return {node.node_id for node in list_nodes(dashboard) if node.state == "ALIVE"}
+
+
+def test_workers_come_for_a_stage_do_all_its_work_and_go(
+    tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]
+) -> None:
+    environment, dashboard = autoscaled
+    assert alive(dashboard) == {HEAD}
+    teacher = start_teacher(sums / "traces.jsonl", "--latency", "0.5")
+    settings = [
+        *small.overrides(sums, str(tmp_path / "run"), teacher.url),
+        "cluster.wait_s=120",
+        "teacher.max_in_flight=8",
+    ]
+    for stage in ("curate", "distill"):
+        command = [sys.executable, "-m", "ray_jobs", *small.arguments(stage, settings)]
+        done = subprocess.run(command, cwd=small.REPO, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    made = StageFolder(root_of(small.config(settings)), "distill").require()
+    assert made.rows_out == len(small.SUMS)
+
+    actors = list_actors(dashboard, limit=10_000)
+    asked = {actor.node_id for actor in actors if "DistillActor" in actor.class_name}
+    assert asked and HEAD not in asked
+    on_head = {actor.class_name for actor in actors if actor.node_id == HEAD}
+    assert not [name for name in on_head if "Map" in name or "Curate" in name], on_head
+    tasks = list_tasks(dashboard, limit=10_000, detail=True, raise_on_missing_output=False)
+    worked = {task.name for task in tasks if task.node_id == HEAD and task.type == "NORMAL_TASK"}
+    assert not worked, worked
+    deadline = time.monotonic() + 90
+    until(lambda: alive(dashboard) == {HEAD} or time.monotonic() > deadline, lambda: str(alive(dashboard)))
+    assert alive(dashboard) == {HEAD}, "what is idle goes"
