@@ -39,7 +39,7 @@ def _merge(into: Figures, figures: Figures) -> None:
 
 @ray.remote(num_cpus=0)
 class _Tally:
-    """The sums, and the same as metrics for Prometheus: `ray_longthought_total{stage, figure}` and what is expected."""
+    """The sums, and the same as metrics for Prometheus: `ray_longthought_total{stage, figure}`, what is now and what is expected."""
 
     def __init__(self, stage: str, expected: dict[str, float]) -> None:
         self._figures: Figures = {"done": 0}
@@ -54,15 +54,23 @@ class _Tally:
         )
         for figure, value in expected.items():
             gauge.set(value, {"stage": stage, "figure": figure})
+        self._now = metrics.Gauge(
+            "longthought_now", description="Figures that may be set back.", tag_keys=("stage", "figure")
+        )
 
     def add(self, figures: Figures) -> None:
         _merge(self._figures, figures)
         for figure, value in figures.items():
             if not isinstance(value, str) and value > 0:
                 self._metric.inc(value, {"stage": self._stage, "figure": figure})
+        self._show_done()
 
     def put(self, figures: Figures) -> None:
         self._figures.update(figures)
+        self._show_done()
+
+    def _show_done(self) -> None:
+        self._now.set(float(self._figures["done"]), {"stage": self._stage, "figure": "done"})
 
     def get(self) -> Figures:
         return self._figures

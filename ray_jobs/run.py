@@ -34,6 +34,7 @@ def run(config: Config) -> None:
     with held(root), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
+    print(artifacts(root), flush=True)
     report.show(config)
 
 
@@ -87,6 +88,17 @@ def run_stage(config: Config, stage: str) -> Manifest:
     print(summary(manifest, folder.place.uri, was_complete), flush=True)
     card.write_missing(config, stage, was_complete)
     return manifest
+
+
+def artifacts(root: Place) -> str:
+    """Where the tables of all complete stages lie, and how many rows they have."""
+    lines = []
+    for stage in STAGES:
+        folder = StageFolder(root, stage)
+        if manifest := folder.manifest():
+            tables = ", ".join(f"{name} {count:,}" for name, count in manifest.tables.items())
+            lines.append(f"  {folder.place.uri}{f': {tables}' if tables else ''}")
+    return "\n".join(["artifacts:", *lines])
 
 
 def summary(manifest: Manifest, uri: str, was_complete: bool) -> str:

@@ -1,11 +1,13 @@
 """What a long stage says of itself: lines in a log, and the same figures for Prometheus."""
 
+import json
 import re
 import time
 import urllib.request
 
 import pytest
 import ray
+import small
 
 from pipeline.errors import BudgetError, ConfigError
 from ray_jobs.progress import Progress
@@ -44,6 +46,7 @@ def test_prometheus_reads_the_same_figures(ray_cluster):
         progress.reporter.flush()
         wanted = {
             ("total", "done", 20.0),
+            ("now", "done", 20.0),
             ("total", "tokens", 700.0),
             ("expected", "done", 30.0),
             ("expected", "usd", 2.5),
@@ -71,3 +74,25 @@ def test_a_workers_mistake_is_the_drivers(ray_cluster, mistake, text):
         progress.reporter.add(done=20)
         with pytest.raises(type(mistake)), progress.reporter.telling():
             raise mistake
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(ray_cluster):
+    """But for those of GPUs and of served models, which Ray exports where there are some."""
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    panels = json.loads((small.REPO / "configs/grafana.json").read_text())["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked = {name for text in expressions for name in re.findall(r"\bray_(?!node_gpu|serve)\w+", text)}
+    assert len(asked) >= 8
+    there: set[str] = set()
+    deadline = time.monotonic() + 60
+    with Progress("distill", 30, "problems", Spending(2.5)) as progress:
+        progress.reporter.add(done=20, requests=20)
+        progress.reporter.flush()
+        while not asked <= there and time.monotonic() < deadline:
+            time.sleep(1)
+            with urllib.request.urlopen(url) as response:
+                there |= set(re.findall(r"^(ray_\w+)\{", response.read().decode(), re.MULTILINE))
+    assert asked <= there, asked - there
+    figures = {name for text in expressions for name in re.findall(r'figure="(\w+)"', text)}
+    assert figures <= {"done", "requests", "usd"}
