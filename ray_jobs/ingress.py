@@ -7,6 +7,7 @@ several tokens in a message. `build` is what `serve deploy` imports. A module of
 
 import hashlib
 import hmac
+import json
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -82,8 +83,12 @@ class Ingress(OpenAiIngress):
             except BackPressureError as error:
                 raise _unavailable("more requests wait than serve.max_queued allows") from error
             except GONE as error:
-                if begun or not left:
-                    raise _unavailable("the replica that was to answer has ended") from error
+                gone = _unavailable("the replica that was to answer has ended")
+                if begun:  # its status, 200, went out long ago
+                    yield [f"data: {json.dumps({'error': _as_told(gone)})}\n\n"]
+                    return
+                if not left:
+                    raise gone from error
 
 
 class Server(LLMServer):
@@ -105,6 +110,10 @@ class Server(LLMServer):
                 yield waiting
         finally:
             self._streams -= 1
+
+
+def _as_told(error: OpenAIHTTPException) -> dict[str, Any]:
+    return {"message": error.message, "type": error.type, "code": error.status_code}
 
 
 def _unavailable(why: str) -> OpenAIHTTPException:
