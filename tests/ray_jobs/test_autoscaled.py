@@ -36,7 +36,7 @@ def autoscaled(tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
     }  # fmt: skip
     config = {
         "cluster_name": "fake", "max_workers": WORKERS, "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1,
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "launch_multiple": True},
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "use_node_id_as_ip": True, "disable_node_updaters": True, "launch_multiple": True},
         "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "initialization_commands": [], "setup_commands": [],
         "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [],
         "head_node_type": "ray.head.default", "available_node_types": kinds, "rsync_exclude": [], "rsync_filter": [],
