@@ -23,7 +23,7 @@ from pipeline.records import Step
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import read_rows
 from ray_jobs.known import Told, find
-from ray_jobs.plan import count, duration, shape_of, size
+from ray_jobs.plan import count, duration, shape_of, stored
 from ray_jobs.probe import probe
 
 CONFIG = "configs/demo.yaml"
@@ -57,8 +57,8 @@ def used(root: Path, stage: str) -> tuple[Manifest, int, int]:
     tokens = manifest.prompt_tokens + manifest.completion_tokens
     if stage == "train":
         tokens = sum(step.tokens for step in read_rows(folder.table("steps"), Step))
-    stored = sum(file.stat().st_size for file in Path(folder.place.path).rglob("*") if file.is_file())
-    return manifest, tokens, stored
+    left = sum(file.stat().st_size for file in Path(folder.place.path).rglob("*") if file.is_file())
+    return manifest, tokens, left
 
 
 def rows(root: Path, first: dict[str, Need], then: dict[str, Need]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def rows(root: Path, first: dict[str, Need], then: dict[str, Need]) -> Iterator[
     sums = [Estimate(0, 0, 0)] * 2, [0.0, 0.0]
     for stage in PLANNED:
         need, later = first[stage], then[stage]
-        manifest, tokens, stored = used(root, stage)
+        manifest, tokens, bytes_left = used(root, stage)
         if manifest.requests > 1:
             yield line(stage, "requests", need.asked.requests, later.asked.requests, manifest.requests, count)
         if tokens:
@@ -76,8 +76,8 @@ def rows(root: Path, first: dict[str, Need], then: dict[str, Need]) -> Iterator[
             yield line(stage, "tokens", of_both[0], of_both[1], tokens, count)
             sums[0][0] += of_both[0]
             sums[1][0] += tokens
-        if stored > 1e6:
-            yield line(stage, "GB", need.bytes, later.bytes, stored, size)
+        if bytes_left > 1e6:
+            yield line(stage, "stored", need.bytes, later.bytes, bytes_left, stored)
         if need.time and later.time:
             yield line(stage, "time", need.time.seconds, later.time.seconds, manifest.seconds, duration)
             sums[0][1] += need.time.seconds

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pipeline import prompts
 from pipeline.config import STAGES, Benchmark, Config, Endpoint, Source
 from pipeline.plan import assumptions as assumed
 from pipeline.plan.asking import Asked
 from pipeline.plan.counts import Answers, Problems, Texts
 from pipeline.plan.estimate import Estimate, exactly
 from pipeline.plan.run import ENDPOINT, JUDGE, Examples, Known
-from pipeline.records import Example, Message, PackedRow, Problem, Trace, TrainStage
+from pipeline.records import Example, PackedRow, Problem, Trace, TrainStage
 from pipeline.replay import load_recordings
 from pipeline.sources import files_of, read, read_benchmark
 from pipeline.stage import StageFolder, root_of
@@ -215,27 +214,14 @@ class _Finder:
         if not examples:
             return
         if self.tokenizer is not None:
-            self.examples[stage] = self._tokenized(stage, examples, count)
+            from ray_jobs import rehearsal
+
+            self.rows, self.examples[stage] = rehearsal.packed(self.config, self.tokenizer, stage, examples, count)
             return
         questions = exactly(_mean([len(each.messages[0].content) for each in examples])) * assumed.TOKENS_PER_CHAR
         answers = [len(each.messages[-1].content) * assumed.TOKENS_PER_CHAR.likely for each in examples]
         mean = exactly(_mean([len(each.messages[-1].content) for each in examples])) * assumed.TOKENS_PER_CHAR
         self.examples[stage] = Examples(Texts(exactly(count), questions + mean), Answers(answers))
-
-    def _tokenized(self, stage: TrainStage, examples: Sequence[Example], count: int) -> Examples:
-        from pipeline.train.prepare import pack_shard
-
-        settings = self.config.train
-        optimization = settings.optimization(stage)
-        most = optimization.max_examples
-        whole = count == len(examples)
-        chosen = {each.example_id for each in sorted(examples, key=lambda each: each.example_id)[:most]}
-        rows, _ = pack_shard(examples, self.tokenizer, settings, optimization, chosen)
-        self.rows = rows
-        lengths = [length for row in rows for length in row.lengths]
-        fitting = exactly(len(lengths) if whole else min(count, most or count) * len(lengths) / len(chosen))
-        answers = Answers([length for row in rows for length in _answers_in(row)])
-        return Examples(Texts(fitting, exactly(_mean(lengths))), answers, len(rows) if whole else None)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -266,11 +252,9 @@ class _Finder:
             return (
                 exactly(_mean([len(each) for each in problems])) * assumed.TOKENS_PER_CHAR + assumed.ASKED_PROMPT_TOKENS
             )
-        from pipeline.train.conversations import tokenize
+        from ray_jobs import rehearsal
 
-        said = Message("assistant", "x")
-        asked = [Example("", "stage1", "", "", [*prompts.student(each), said]) for each in problems]
-        return exactly(_mean([int((~tokenize(each, self.tokenizer).targets).sum()) for each in asked]))
+        return exactly(_mean(rehearsal.prompt_lengths(self.tokenizer, problems)))
 
     def evaluated(self, problems: Sequence[Problem]) -> None:
         """What recordings tell of the model that is evaluated, where it is none of the run's own."""
@@ -333,15 +317,6 @@ def endpoints(config: Config) -> dict[str, Endpoint]:
         ENDPOINT: config.evaluate.endpoint,
     }
     return {name: endpoint for name, endpoint in named.items() if endpoint is not None}
-
-
-def _answers_in(row: PackedRow) -> list[int]:
-    """The target tokens of each example of a packed row."""
-    ends = [sum(row.lengths[: index + 1]) for index in range(len(row.lengths))]
-    return [
-        sum(label >= 0 for label in row.labels[end - length : end])
-        for end, length in zip(ends, row.lengths, strict=True)
-    ]
 
 
 def _texts_of(traces: Sequence[Trace], count: Estimate) -> Texts:

@@ -18,7 +18,7 @@ from pipeline.plan.shapes import Shape
 from pipeline.plan.training import StagePlan
 from ray_jobs.known import Told, endpoints, find
 
-WIDTH = 118
+WIDTH = 124
 """Of what is printed where no terminal says how wide it is."""
 LIMITS = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
 
@@ -99,7 +99,7 @@ def _asked(needs: Sequence[Need]) -> Table:
         (lambda need: need.asked.requests, count),
         (lambda need: need.asked.prompt, count),
         (lambda need: need.asked.completion, count),
-        (lambda need: need.usd, money),
+        (lambda need: need.usd, count),
     )
     for need in needs:
         table.add_row(need.stage, cell(need.rows, count), *(cell(value(need), words) for value, words in figures))
@@ -109,16 +109,16 @@ def _asked(needs: Sequence[Need]) -> Table:
 
 def _spent(needs: Sequence[Need]) -> Table:
     """What it takes beside money: a row for each stage."""
-    table = _table("GB", "time", "GPU hours")
+    table = _table("stored", "time", "GPU hours")
     table.add_column("decided by")
     for need in needs:
         time = cell(need.time.seconds, duration) if need.time else "not foretold"
         bound = need.time.bound if need.time else ""
-        table.add_row(need.stage, cell(need.bytes, size), time, cell(gpu_hours(need), count), bound)
+        table.add_row(need.stage, cell(need.bytes, stored), time, cell(gpu_hours(need), count), bound)
     time = cell(total(needs, seconds), duration)
     more = "" if all(need.time for need in needs) else " and more"
     table.add_row(
-        "all", cell(total(needs, lambda need: need.bytes), size), time + more, cell(total(needs, gpu_hours), count)
+        "all", cell(total(needs, lambda need: need.bytes), stored), time + more, cell(total(needs, gpu_hours), count)
     )
     return table
 
@@ -151,45 +151,41 @@ def gpu_hours(need: Need) -> Estimate:
 
 
 def cell(estimate: Estimate, words: Callable[[float], str]) -> str:
-    """A figure as it is printed: nothing for 0, the likely one before its range."""
+    """A figure as it is printed: nothing for 0, all digits of a count that is known, else the likely one before its range."""
     if estimate.high == 0:
         return ""
-    if words is count and estimate.exact and estimate.low < 1e9:
+    if words is count and estimate.exact and estimate.low < 1e9 and estimate.low == int(estimate.low):
         return f"{estimate.low:,.0f}"
     low, likely, high = (words(each) for each in (estimate.low, estimate.likely, estimate.high))
-    return likely if low == high else f"{likely} ({low}-{high})"
+    if low == high:
+        return likely
+    unit = high.partition(" ")[2]
+    return f"{likely} ({low.removesuffix(f' {unit}') if unit else low}-{high})"
 
 
 def count(number: float) -> str:
-    """A count, from a million on to three figures."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if number >= size:
-            return f"{_figures(number / size)} {unit}"
-    return _figures(number)
+    """Three figures of a number, with its unit."""
+    unit, size = next(((unit, size) for least, unit, size in UNITS if number >= least), ("", 1.0))
+    number /= size
+    short = f"{number:,.0f}" if number >= 100 or number == int(number) else f"{number:.3g}"
+    return f"{short} {unit}" if unit else short
 
 
-def money(dollars: float) -> str:
-    """Dollars."""
-    return _figures(dollars)
+UNITS = ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e4, "k", 1e3))
+"""From which number on, by which letter, how many."""
 
 
-def size(number: float) -> str:
-    """Bytes in GB."""
-    return _figures(number / GB)
-
-
-def _figures(number: float) -> str:
-    """At least three of them, as far as there are so many."""
-    if number >= 100 or number == int(number):
-        return f"{number:,.0f}"
-    return f"{number:.3g}"
+def stored(number: float) -> str:
+    """Bytes."""
+    words = count(number)
+    return f"{words}B" if " " in words else f"{words} B"
 
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits them."""
     if seconds < 90:
         return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 90 * 60 else f"{_figures(seconds / 3600)} h"
+    return f"{seconds / 60:,.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:,.3g} h"
 
 
 def _memory(plans: Sequence[StagePlan], device: Device | None) -> Table:
@@ -265,6 +261,6 @@ def _assumed(config: Config, found: Known, made: Run, device: Device | None) -> 
         )
     if "train" in left:
         lines.append(
-            f"GB of train: the models; at most with {config.train.keep_checkpoints} checkpoints, which are deleted at its end"
+            f"stored by train: the models; at most with {config.train.keep_checkpoints} checkpoints, which are deleted at its end"
         )
     return lines

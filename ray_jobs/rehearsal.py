@@ -7,7 +7,8 @@ another: answers come from the recordings that an endpoint's `replay` names, as 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from itertools import accumulate
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
@@ -20,8 +21,10 @@ from pipeline.curate.examination import Examiner
 from pipeline.distill.sampling import sample
 from pipeline.grading import Grader
 from pipeline.plan.asking import Asked
+from pipeline.plan.counts import Answers, Texts
 from pipeline.plan.estimate import exactly
-from pipeline.records import Example, Problem, Trace, from_row
+from pipeline.plan.run import Examples
+from pipeline.records import Example, Message, PackedRow, Problem, Trace, TrainStage, from_row
 from pipeline.reformat.rewriting import rewrite
 from pipeline.replay import Behaviour, Recordings, ReplayTeacher
 from pipeline.responses import Reply, Segment
@@ -154,6 +157,42 @@ def evaluated(config: Config, endpoint: Endpoint, problems: Sequence[Problem], r
     ]
     _all(requests, lambda request: client.buy(request, None))
     return client.asked
+
+
+def packed(
+    config: Config, tokenizer: Any, stage: TrainStage, examples: Sequence[Example], count: int
+) -> tuple[list[PackedRow], Examples]:
+    """The sequences that training packs of a stage's examples, and what it learns from; where these are the first of `count`, of all."""
+    from pipeline.train.prepare import pack_shard
+
+    optimization = config.train.optimization(stage)
+    most = optimization.max_examples
+    chosen = {each.example_id for each in sorted(examples, key=lambda each: each.example_id)[:most]}
+    rows, _ = pack_shard(examples, tokenizer, config.train, optimization, chosen)
+    lengths = [length for row in rows for length in row.lengths]
+    whole = count == len(examples)
+    fitting = len(lengths) if whole else min(count, most or count) * len(lengths) / len(chosen)
+    texts = Texts(exactly(fitting), exactly(sum(lengths) / max(1, len(lengths))))
+    answers = Answers([length for row in rows for length in _answers_in(row)])
+    return rows, Examples(texts, answers, len(rows) if whole else None)
+
+
+def _answers_in(row: PackedRow) -> list[int]:
+    """The target tokens of each example of a packed row."""
+    ends = list(accumulate(row.lengths))
+    return [
+        sum(label >= 0 for label in row.labels[end - length : end])
+        for end, length in zip(ends, row.lengths, strict=True)
+    ]
+
+
+def prompt_lengths(tokenizer: Any, problems: Sequence[str]) -> list[int]:
+    """The tokens that a student is asked each problem with."""
+    from pipeline.train.conversations import tokenize
+
+    answer = Message("assistant", "x")
+    asked = (Example("", "stage1", "", "", [*prompts.student(each), answer]) for each in problems)
+    return [int((~tokenize(each, tokenizer).targets).sum()) for each in asked]
 
 
 def _all(rows: Sequence[T], ask: Callable[[T], Awaitable[R]]) -> list[R]:
