@@ -61,6 +61,8 @@ RAY_S = 20
 """Ray's own start, on two cores."""
 ACTORS_S = Estimate(4, 6, 15)
 """The start of a stage's actors, on two cores: they import what they need."""
+PACKING_S = Estimate(10, 20, 60)
+"""The start of the actors that pack, on two cores: they import torch and transformers."""
 SERVED_SHARE = 0.08
 """Of a GPU's operations, what generation gets, at two for each weight and token: a guess, as is SERVED_SPAN.
 `--probe` measures it."""

@@ -211,7 +211,7 @@ def _train(
     config: Config, known: Known, plans: Sequence[StagePlan], examples: Mapping[TrainStage, Examples], shape: Shape
 ) -> Need:
     settings, speed = config.train, known.speed
-    tokens, seconds, rows = NOTHING, NOTHING, NOTHING
+    tokens, rows, seconds = NOTHING, NOTHING, assumed.PACKING_S
     foretold = True
     unpacked = settings.model.endswith(".gguf")  # which takes as long as a start
     for plan in plans:

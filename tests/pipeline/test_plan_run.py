@@ -78,7 +78,7 @@ def test_what_is_graded_and_learned_follows_from_what_is_sampled(at_scale):
         and at_scale.training[0].hours is not None
     )
     hours = stage2.hours + at_scale.training[0].hours
-    assert train.time.seconds.likely == pytest.approx(hours * 3600 + 2 * 180, rel=1e-6)
+    assert train.time.seconds.likely == pytest.approx(hours * 3600 + 2 * 180 + 20, rel=1e-6)
     # 6 operations for each weight and token, at 0.30 of 32 H100s; attention comes on top.
     assert 1.0 < stage2.hours * 3600 / (6 * SHAPE.weights * stage2.tokens / (0.30 * 32 * 989e12)) < 1.1
     # Two models of 2 bytes for a weight; at most with two checkpoints of 14.
@@ -206,8 +206,8 @@ def test_on_cpus_the_time_is_foretold_only_from_a_probe():
     probed = needs(Speed(trained_s=0.005, train_start_s=30, served_s=0.003, serve_start_s=50))
     train, evaluate = probed["train"], probed["evaluate"]
     assert train.time is not None and evaluate.time is not None
-    # Two stages, and a GGUF file to unpack, each with a start.
-    assert train.time.seconds.likely == pytest.approx(train.asked.prompt.likely * 0.005 + 3 * 30)
+    # Two stages, and a GGUF file to unpack, each with a start, and packing.
+    assert train.time.seconds.likely == pytest.approx(train.asked.prompt.likely * 0.005 + 3 * 30 + 20)
     # stage2 is up, base and stage1 are started alone; Ray Serve is 1.6 times as slow to start, and has 0.6 of the rate.
     assert evaluate.time.seconds.likely == pytest.approx(evaluate.asked.completion.likely * 0.005 + 2 * 80 + 3 * 6)
 
