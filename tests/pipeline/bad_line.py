@@ -27,7 +27,9 @@ class BadLine:
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -53,7 +55,9 @@ class BadLine:
         if drawn < busy:
             self.refused += 1
             error = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-            return web.Response(status=503, text="" if request.method == "HEAD" else error, content_type="application/xml")
+            return web.Response(
+                status=503, text="" if request.method == "HEAD" else error, content_type="application/xml"
+            )
         url = f"http://127.0.0.1:{self._target}{request.raw_path}"
         async with self._session.request(request.method, url, headers=request.headers, data=body) as answer:
             content = await answer.read()
