@@ -41,6 +41,8 @@ STEPS, WARM = 5, 2
 """Of training; the first ones are slower, and do not count."""
 QUESTIONS = 64
 """To the served model, all at once where `evaluate.max_in_flight` allows it."""
+BUSY = 0.25
+"""Of this machine's CPUs: with more at work for others, what is measured is slow."""
 LONGEST_S = 600
 """No part may take longer."""
 
@@ -53,7 +55,10 @@ def probe(
     config: Config, problems: Sequence[Problem], heldout: Sequence[Problem], rows: Sequence[PackedRow]
 ) -> tuple[Speed, list[str]]:
     """Measure. `heldout` are problems of the benchmarks."""
+    busy = os.getloadavg()[0]
     token_s, said = _answers(config, problems)
+    if busy > BUSY * (os.cpu_count() or 1):
+        said.append(f"this machine is busy (a load of {busy:.1f}): the times below are those of what is left of it")
     speed = Speed(token_s)
     with TemporaryDirectory(prefix="longthought-probe-") as folder:
         model = Path(folder) / "model"
