@@ -90,7 +90,7 @@ def line(stage: str, what: str, first: Estimate, then: Estimate | None, number: 
     """A row of it."""
     assert callable(words)
     span = "exact" if first.exact else f"{words(first.low)}-{words(first.high)}"
-    later = "" if then is None or then == first else words(then.likely)
+    later = "" if then is None else "the same" if then == first else words(then.likely)
     return f"| {stage} | {what} | {words(first.likely)} | {span} | {later} | {words(number)} | {first.likely / number:.2f} |"
 
 

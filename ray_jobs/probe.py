@@ -58,7 +58,7 @@ def probe(
     busy = os.getloadavg()[0]
     token_s, said = _answers(config, problems)
     if busy > BUSY * (os.cpu_count() or 1):
-        said.append(f"this machine is busy (a load of {busy:.1f}): the times below are those of what is left of it")
+        said.insert(0, f"this machine is busy (a load of {busy:.1f}): what follows is measured on what is left of it")
     speed = Speed(token_s)
     with TemporaryDirectory(prefix="longthought-probe-") as folder:
         model = Path(folder) / "model"
