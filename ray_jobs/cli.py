@@ -114,7 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "run", "every stage in order", _run, _config_options)
     for number, stage in enumerate(STAGES, 1):
         _add(commands, stage, f"stage {number}: {STAGE_HELP[stage]}", _stage(stage), _config_options)
-    _add(commands, "plan", "memory of each GPU and hours of training, before anything is started", _plan, _plan_options)
+    _add(
+        commands,
+        "plan",
+        "requests, dollars, GB and hours of a whole run, before anything is started",
+        _plan,
+        _plan_options,
+    )
     _add(commands, "card", "write the dataset cards of a run's complete stages anew", _card, _card_options)
     _add(commands, "show", "rows of any table of a run, rejected ones too", _show, _show_options)
     _add(
@@ -153,8 +159,22 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
 def _plan_options(parser: argparse.ArgumentParser) -> None:
     _config_options(parser)
     parser.add_argument("--gpu", metavar="NAME", help="e.g. H100, H200, A100-80G (default: train.accelerator_type)")
-    parser.add_argument("--examples", type=_count, default=10_000, help="of each stage (default: %(default)s)")
-    parser.add_argument("--tokens", type=_count, default=9_000, help="of an example, on average (default: %(default)s)")
+    parser.add_argument(
+        "--problems", type=_count, metavar="N", help="that curation keeps (default: counted where it can be)"
+    )
+    parser.add_argument("--tokens", type=_count, metavar="N", help="of one of the teacher's answers, on average")
+    parser.add_argument("--right", type=_share, metavar="SHARE", help="of the teacher's answers, from 0 to 1")
+    parser.add_argument("--examples", type=_count, metavar="N", help="that each stage of training learns from")
+    parser.add_argument(
+        "--remote",
+        action="store_true",
+        help="read the run's tables and its problem sets in object storage and on the hub, too",
+    )
+    parser.add_argument(
+        "--probe", action="store_true",
+        help="measure on this machine, in a minute or two, what the time depends on: steps of training, the served model, a few "
+        "(paid) requests to each endpoint",
+    )  # fmt: skip
 
 
 def _card_options(parser: argparse.ArgumentParser) -> None:
@@ -238,6 +258,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: give one from 0 to 1, such as 0.8")
+    return share
+
+
 def _workers(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: give 1 or more")
@@ -284,9 +314,11 @@ def _card(parsed: argparse.Namespace) -> None:
 
 def _plan(parsed: argparse.Namespace) -> None:
     config = configuration.load(parsed.config, parsed.set)
+    from ray_jobs.known import Told
     from ray_jobs.plan import plan
 
-    plan(config, parsed.gpu, parsed.examples, parsed.tokens)
+    told = Told(parsed.problems, parsed.tokens, parsed.right, parsed.examples, parsed.remote)
+    plan(config, parsed.gpu, told, probed=parsed.probe)
 
 
 def _show(parsed: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ In: the settings, a model's shape, how much there is to learn from. Out: a `Stag
 naming a setting with which it would.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,17 +25,18 @@ are computed again."""
 
 @dataclass(frozen=True)
 class Data:
-    """What a stage learns from: examples, and the tokens of one on average."""
+    """What a stage learns from: examples, the tokens of one on average, and the sequences they were packed into, if they were."""
 
     examples: int
     tokens: float
+    packed: int | None = None
 
 
 @dataclass(frozen=True)
 class StagePlan:
     """What a stage needs. `hours` are None where the device is not known."""
 
-    stage: str
+    stage: TrainStage
     max_length: int
     memory: Memory
     tokens: float
@@ -72,7 +74,13 @@ def _refuse_too_little(
 
 
 def _stage(
-    name: str, settings: Train, shape: Shape, stage: Optimization, device: Device | None, data: Data, needed: Memory
+    name: TrainStage,
+    settings: Train,
+    shape: Shape,
+    stage: Optimization,
+    device: Device | None,
+    data: Data,
+    needed: Memory,
 ) -> StagePlan:
     examples = min(data.examples, stage.max_examples or data.examples)
     length = min(data.tokens, stage.max_length)
@@ -82,7 +90,8 @@ def _stage(
         mfu = MFU * (0.75 if settings.activation_checkpointing else 1)
         operations = shape.operations(tokens, tokens * length, tokens)
         hours = operations / (device.flops * mfu * settings.workers) / 3600
-    steps = max(1, round(tokens / stage.max_length / stage.rows_per_step))
+    rows = tokens / stage.max_length if data.packed is None else data.packed * stage.epochs
+    steps = max(1, math.ceil(rows / stage.rows_per_step))
     return StagePlan(name, stage.max_length, needed, tokens, steps, hours)
 
 

@@ -93,6 +93,16 @@ def test_a_root_where_another_run_works_is_refused_naming_it(mistake, settings, 
     [
         (["show", "RUN", "nonsense"], "unknown stage 'nonsense'"),
         (["show", "RUN", "curate", "problems"], "holds no tables"),
+        (["plan", "--config", "DEMO", "--right", "1.5"], "'1.5' is no share: give one from 0 to 1"),
+        (["plan", "--config", "DEMO", "--problems", "many"], "'many' is no number"),
+        (
+            ["plan", "--config", "PAPER", "--gpu", "H1000"],
+            "unknown GPU 'H1000': set it, or give --gpu: one of A100-40G",
+        ),
+        (
+            ["plan", "--config", "DEMO", "--set", "curate.sources=[{name: s, path: no.jsonl, license: MIT}]"],
+            "'no.jsonl' does not exist",
+        ),
         (["teacher", "--replay", "no.jsonl"], "no recorded traces at 'no.jsonl'"),
         (["teacher", "--replay", "TRACES", "--fault", "429"], "NAME=SHARE"),
         (["teacher", "--replay", "TRACES", "--fault", "flood=1"], "unknown fault 'flood'"),
@@ -102,6 +112,7 @@ def test_a_root_where_another_run_works_is_refused_naming_it(mistake, settings, 
 )
 def test_mistakes_of_the_other_commands(mistake, sums, arguments, said):
     places = {"RUN": str(sums / "run"), "TRACES": str(sums / "traces.jsonl")}
+    places |= {"DEMO": str(small.REPO / "configs/demo.yaml"), "PAPER": str(small.REPO / "configs/paper_72b.yaml")}
     assert said in mistake(*(places.get(argument, argument) for argument in arguments))
 
 
