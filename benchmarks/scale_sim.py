@@ -84,7 +84,7 @@ def main() -> int:
             folder = Path(temporary)
             record(folder / "traces.jsonl", requests)
             settings = {"actors": nodes, "actor_cpus": 1, "keep": 1, "max_samples": 1}
-            endpoint = {"max_in_flight": IN_FLIGHT * nodes, "budget_tokens": 10**9}
+            endpoint = {"max_in_flight": IN_FLIGHT, "budget_tokens": 10**9}
             with teacher(folder / "traces.jsonl", "--latency", str(LATENCY_S)), cluster(nodes):
                 made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests)
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
