@@ -72,8 +72,8 @@ START_S = Estimate(60, 180, 900)
 with hundreds of GB to fetch the rest is a guess. `--probe` measures it."""
 SERVE_STARTS = 1.6
 """Ray Serve's start of a model in that of vLLM alone: two processes import vLLM, one after the other (two cores)."""
-SERVE_SHARE = 0.6
-"""Of vLLM's own tokens a second, what comes through Ray Serve on two cores (benchmarks/results/evaluate.md: 0.54 to 0.70)."""
+SERVE_SHARE = 0.95
+"""Of vLLM's own tokens a second, what comes through Ray Serve on two cores (benchmarks/results/evaluate.md)."""
 
 TEXT_BYTES = 1.0
 """Bytes of Parquet for a token of text; this and the next four measured on 1.3 million tokens of long thoughts (AIME 2025)."""
