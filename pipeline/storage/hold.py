@@ -28,6 +28,8 @@ NAME = "hold.json"
 CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
 """Storage that knows conditional requests."""
 RENEW_S = 10.0
+ANSWER_S = 10.0
+"""Longest wait for an answer: there is time for several tries before others may take the hold for stale."""
 STALE_S = 45.0
 """A hold that was not renewed for so long is that of a run that ended without a word."""
 
@@ -171,7 +173,7 @@ class _File:
         import obstore.store
 
         self.root = root
-        client = {"timeout": f"{RENEW_S:g}s"}  # of several tries before others may take the hold for stale
+        client = {"timeout": f"{ANSWER_S:g}s"}
         options: dict[str, Any] = {"client_options": client}
         with self._named_errors():
             if root.uri.startswith("s3://"):

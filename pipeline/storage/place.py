@@ -22,8 +22,10 @@ from pipeline import hub
 from pipeline.errors import DataError
 
 _PIECE = 1 << 20
-ATTEMPTS = 6
-"""Of a request to S3, with growing pauses: it asks for patience with 503, and pyarrow's three fail where a tenth are told so."""
+ATTEMPTS = 9
+"""Of a request to S3, with pauses that double, 13 s in all: it asks for patience with 503. pyarrow's own strategy makes three, and after
+a hundred retries in a process none any more, for its allowance is never given back.
+"""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _s3(region: str, endpoint: str | None) -> pyarrow.fs.FileSystem:
         region=region,
         endpoint_override=host.rstrip("/") or None,
         scheme=scheme or "https",
-        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_delayed_open=True,  # a small file is one request, not three
     )
 
@@ -167,7 +169,7 @@ class _PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
 
 
 def _with_retries(options: dict[str, Any]) -> pyarrow.fs.FileSystem:
-    return _PatientS3(**options, retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    return _PatientS3(**options, retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS))
 
 
 def region() -> str:

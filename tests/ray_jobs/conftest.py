@@ -54,7 +54,7 @@ def ray_cluster(s3: str) -> Iterator[None]:
     from ray_jobs import cluster
 
     os.environ[SERVE_KEY] = "sesame"
-    cluster.connect(num_cpus=2)
+    cluster.connect(num_cpus=2, address="local")  # not one that another program runs on this machine
     yield
     ray.shutdown()
 

@@ -23,7 +23,8 @@ class Nodes:
 
     def __init__(self, workers: int, cpus: float, *, environment: dict[str, str] | None = None) -> None:
         self._workers, self._cpus = workers, cpus
-        self._environment = {"RAY_AUTH_MODE": "disabled", **(environment or {})}
+        path = f"{BIN}:{os.environ['PATH']}"
+        self._environment = {"RAY_AUTH_MODE": "disabled", "PATH": path, **(environment or {})}
         self._nodes: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -74,7 +75,7 @@ class Nodes:
 
     def environment(self) -> dict[str, str]:
         """That of a driver on the head."""
-        return {**os.environ, "RAY_ADDRESS": self._cluster.address, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        return {**os.environ, "RAY_ADDRESS": self._cluster.address}
 
     def ray(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of Ray's."""
