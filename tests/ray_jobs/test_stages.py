@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas
@@ -19,6 +20,9 @@ from pipeline.records import Example, Fault, PassRate, Problem, Rejected, Trace,
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import read_rows
 from ray_jobs import cli
+
+COMMAND = [sys.executable, "-m", "ray_jobs"]
+QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 pytestmark = pytest.mark.ray
 
@@ -207,18 +211,23 @@ def test_all_tables_may_lie_in_object_storage(ray_cluster, sums, start_teacher, 
     assert "wrong_answer" in capsys.readouterr().out
 
 
-def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher):
-    teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
-    slow = ["teacher.max_in_flight=2", "distill.actors=1"]
-    settings = [*small.overrides(sums, str(sums / "run"), teacher.url), *slow]
-    command = [sys.executable, "-m", "ray_jobs"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*command, *small.arguments("curate", settings)], cwd=small.REPO, check=True, **quiet)
-    driver = subprocess.Popen([*command, *small.arguments("distill", settings)], cwd=small.REPO, **quiet)
+def distilling(sums: Path, teacher: Teacher, answers: int) -> tuple[subprocess.Popen[bytes], list[str]]:
+    """A driver in the middle of `distill`, once the teacher gave so many answers; and its settings, the last two of which slow it."""
+    settings = [
+        *small.overrides(sums, str(sums / "run"), teacher.url), "teacher.max_in_flight=2", "distill.actors=1"
+    ]  # fmt: skip
+    subprocess.run([*COMMAND, *small.arguments("curate", settings)], cwd=small.REPO, check=True, **QUIET)
+    driver = subprocess.Popen([*COMMAND, *small.arguments("distill", settings)], cwd=small.REPO, **QUIET)
     deadline = time.monotonic() + 120
-    while teacher.stats()["answers"] < 12:
+    while teacher.stats()["answers"] < answers:
         assert time.monotonic() < deadline and driver.poll() is None
         time.sleep(0.2)
+    return driver, settings
+
+
+def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
+    driver, settings = distilling(sums, teacher, 12)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     time.sleep(3)  # what the workers still do when their driver is gone
@@ -226,10 +235,26 @@ def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher
     durable = durable_requests(sums / "run/3_distill/responses")
     before = teacher.stats()["answered"]
     assert 8 <= len(durable) <= len(before) < len(small.SUMS)
-    subprocess.run([*command, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **quiet)
+    subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
     after = teacher.stats()["answered"]
     assert all(after[request] == before[request] for request in durable)
     assert StageFolder(root_of(small.config(settings)), "distill").require().rows_out == len(small.SUMS)
+
+
+def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_nothing_twice(sums, start_teacher):
+    teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
+    driver, settings = distilling(sums, teacher, 8)
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(60) == 130
+    stage = StageFolder(root_of(small.config(settings)), "distill")
+    before = teacher.stats()
+    assert before["in_flight"] == 0 and stage.manifest() is None and (stage.place / "interrupted.json").exists()
+    assert durable_requests(sums / "run/3_distill/responses") == set(before["answered"])
+
+    subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
+    assert teacher.stats()["answered_again"] == 0
+    assert stage.require().stored_replies == len(before["answered"]) < len(small.SUMS)
+    assert not (stage.place / "interrupted.json").exists()
 
 
 def durable_requests(folder: Path) -> set[str]:
