@@ -7,7 +7,7 @@
     │   ├── EndpointError   a model endpoint that refuses us or cannot be reached
     │   ├── BudgetError     the dollars or tokens that the config allows are spent
     │   ├── ResourceError   the cluster cannot give what a stage asks for
-    │   └── StoppedError     the user asked for an end: exit status 130
+    │   └── StoppedError    the user asked for an end: exit status 130
     └── InvariantError      a promise of ours is broken (rows vanished, ...): a bug, exit status 1
 
 Bad *data* (a truncated answer, an unparsable one) is a value in a row and never an exception.

@@ -95,8 +95,8 @@ def dispatched(
     cluster.require_actors(config, stage)
     with dispatcher_of(endpoint, folder) as dispatcher:
         # A provider's batch may take a day, and is found again by the next run.
-        waits = dispatcher is not None and endpoint is not None and endpoint.batch is None
-        with stopping.ends_by(dispatcher.end if dispatcher is not None and waits else None):
+        end = dispatcher.end if dispatcher and endpoint and endpoint.batch is None else None
+        with stopping.ends_by(end):
             yield dispatcher
 
 

@@ -58,18 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        print(StoppedError(), file=sys.stderr)
-        sys.exit(130)
     except BaseException as error:
-        mistake = find_user_error(error)
+        mistake = StoppedError() if isinstance(error, KeyboardInterrupt) else find_user_error(error)
         if mistake is None:
             raise
-        if isinstance(mistake, StoppedError):
-            print(mistake, file=sys.stderr)
-            sys.exit(130)
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
-        sys.exit(2)
+        stopped = isinstance(mistake, StoppedError)
+        print(f"{'' if stopped else 'error: '}{' '.join(str(mistake).split())}", file=sys.stderr)
+        sys.exit(130 if stopped else 2)
 
 
 def find_user_error(error: BaseException) -> UserError | None:

@@ -24,7 +24,7 @@ from pipeline.errors import ResourceError
 from ray_jobs import stopping
 
 _earlier: set[str] = set()
-"""Ids of the actors that earlier stages of this process started."""
+"""Ids of the actors of earlier stages and jobs."""
 _lost_earlier: set[str] = set()
 """Ids of the nodes that were lost before the stage began."""
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
@@ -33,17 +33,19 @@ TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeat
 
 def connect(**options: Any) -> None:
     """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
-    if ray.is_initialized():
-        _earlier.update(actor.actor_id for actor in _own_actors())
-        _lost_earlier.update(_lost_nodes())
-        return
+    if not ray.is_initialized():
+        _connect(**options)
+    _earlier.update(actor.actor_id for actor in _own_actors())
+    _lost_earlier.update(_lost_nodes())
+
+
+def _connect(**options: Any) -> None:
     # 0 keeps accelerators visible to processes that asked for none: what Ray will do by default soon.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
     stopping.listen()
-    _lost_earlier.update(_lost_nodes())
     if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -67,8 +69,8 @@ def require(
     deadline = time.monotonic() + config.cluster.wait_s
     workers = [{"CPU": cpus, "GPU": gpus}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
     asked = False
-    while not (_fit(workers) and _free(workers)):
-        if not asked and not _fit(workers):
+    while not (_would_fit(workers) and _free(workers)):
+        if not asked and not _would_fit(workers):
             _ask_autoscaler(workers)
             asked = True
         if time.monotonic() > deadline:
@@ -93,10 +95,10 @@ def beside_the_driver() -> dict[str, Any]:
 Bundle = dict[str, float]
 
 
-def _fit(workers: Sequence[Bundle]) -> bool:
-    """Whether the nodes hold all workers at once when nothing else runs, the largest placed first."""
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    for worker in sorted(workers, key=lambda bundle: (bundle["GPU"], bundle["CPU"]), reverse=True):
+def fit(workers: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
+    """Whether nodes of such resources hold all workers at once: the largest is placed first, and GPUs are spared where they can be."""
+    nodes = sorted((dict(node) for node in nodes), key=lambda node: node.get("GPU", 0))
+    for worker in sorted(workers, key=lambda bundle: (bundle.get("GPU", 0), bundle.get("CPU", 0)), reverse=True):
         room = (node for node in nodes if all(node.get(name, 0) + 1e-6 >= size for name, size in worker.items()))
         node = next(room, None)
         if node is None:
@@ -104,6 +106,11 @@ def _fit(workers: Sequence[Bundle]) -> bool:
         for name, size in worker.items():
             node[name] = node.get(name, 0) - size
     return True
+
+
+def _would_fit(workers: Sequence[Bundle]) -> bool:
+    """Whether they fit when nothing else runs."""
+    return fit(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def require_actors(config: Config, stage: Literal["curate", "reformat", "distill", "verify", "evaluate"]) -> None:

@@ -46,12 +46,11 @@ class KeyRequired:
         if scope["type"] != "http" or scope["method"] == "OPTIONS" or self._authorised(scope):
             await self._app(scope, receive, send)
             return
-        error = {
-            "message": "no valid API key: send it as `Authorization: Bearer KEY`",
-            "type": "AuthenticationError",
-            "code": 401,
-        }
-        await JSONResponse({"error": error}, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        refused = OpenAIHTTPException(
+            401, "no valid API key: send it as `Authorization: Bearer KEY`", "AuthenticationError"
+        )
+        answer = JSONResponse({"error": _as_told(refused)}, 401, {"WWW-Authenticate": "Bearer"})
+        await answer(scope, receive, send)
 
     def _authorised(self, scope: Scope) -> bool:
         kind, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")

@@ -20,6 +20,7 @@ from pipeline.replay import load_recordings
 from pipeline.sources import files_of, read, read_benchmark
 from pipeline.stage import StageFolder, root_of
 from pipeline.storage import Place, count_rows, read_slice
+from ray_jobs import rehearsal
 
 MOST_ROWS = 5_000
 """Of problem files so many rows are curated here, at some 2,000 a second; more are only counted."""
@@ -103,8 +104,6 @@ class _Finder:
                 f"{_percent(assumed.KEPT)} of them: assumed (benchmarks/results/curate.md)"
             )
             return exactly(rows), self.of_length(assumed.KEPT * asked_for)
-        from ray_jobs import rehearsal
-
         self.sample = rehearsal.curated(self.config, files, benchmarks)
         self.said.append(f"{len(self.sample):,} problems: left of {rows:,} rows by curation's rules, applied here")
         return exactly(rows), self.of_length(exactly(len(self.sample)))
@@ -141,8 +140,6 @@ class _Finder:
         if "reformat" in done:
             self._learns("stage1", *self._table("reformat"))
         elif self._recorded("reformat", self.config.rewriter):
-            from ray_jobs import rehearsal
-
             assert self.config.rewriter.replay is not None
             recordings = load_recordings(self.config.rewriter.replay)
             asked, examples = rehearsal.reformatted(self.config, self.sample, recordings)
@@ -161,8 +158,6 @@ class _Finder:
             self.traces = read_slice(table, Trace, 0, MOST_COUNTED)
             self.trace_texts = _texts_of(self.traces, exactly(count))
         elif self._recorded("distill", self.config.teacher):
-            from ray_jobs import rehearsal
-
             assert self.config.teacher.replay is not None
             recordings = load_recordings(self.config.teacher.replay)
             asked, self.traces = rehearsal.distilled(self.config, self.sample, recordings)
@@ -181,8 +176,6 @@ class _Finder:
             self._learns("stage2", *self._table("verify"))
             return
         if self.traces and self.trace_texts and self.share == 1 and len(self.traces) == self.trace_texts.count.likely:
-            from ray_jobs import rehearsal
-
             replay = judge.endpoint.replay if judge else None
             recordings = load_recordings(replay) if replay else None
             asked, examples = rehearsal.verified(self.config, self.sample, self.traces, recordings)
@@ -214,8 +207,6 @@ class _Finder:
         if not examples:
             return
         if self.tokenizer is not None:
-            from ray_jobs import rehearsal
-
             self.rows, self.examples[stage] = rehearsal.packed(self.config, self.tokenizer, stage, examples, count)
             return
         questions = exactly(_mean([len(each.messages[0].content) for each in examples])) * assumed.TOKENS_PER_CHAR
@@ -252,16 +243,12 @@ class _Finder:
             return (
                 exactly(_mean([len(each) for each in problems])) * assumed.TOKENS_PER_CHAR + assumed.ASKED_PROMPT_TOKENS
             )
-        from ray_jobs import rehearsal
-
         return exactly(_mean(rehearsal.prompt_lengths(self.tokenizer, problems)))
 
     def evaluated(self, problems: Sequence[Problem]) -> None:
         """What recordings tell of the model that is evaluated, where it is none of the run's own."""
         endpoint = self.config.evaluate.endpoint
         if endpoint is not None and endpoint.replay and problems:
-            from ray_jobs import rehearsal
-
             self.asked["evaluate"] = rehearsal.evaluated(
                 self.config, endpoint, problems, load_recordings(endpoint.replay)
             )

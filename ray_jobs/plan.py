@@ -190,24 +190,17 @@ def duration(seconds: float) -> str:
 
 def _memory(plans: Sequence[StagePlan], device: Device | None) -> Table:
     """What each worker holds in training, and what it does."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for each in plans:
-        table.add_column(each.stage, justify="right")
-
-    def row(name: str, values: Sequence[str]) -> None:
-        table.add_row(name, *values)
-
-    row("tokens of a sequence", [f"{each.max_length:,}" for each in plans])
-    row("steps", [f"{each.steps:,}" for each in plans])
-    row("tokens read", [f"{each.tokens / 1e6:,.1f} M" for each in plans])
+    table = _table(*(each.stage for each in plans))
+    table.add_row("tokens of a sequence", *(f"{each.max_length:,}" for each in plans))
+    table.add_row("steps", *(f"{each.steps:,}" for each in plans))
+    table.add_row("tokens read", *(f"{each.tokens / 1e6:,.1f} M" for each in plans))
     for name, words in PARTS.items():
         if any(getattr(each.memory, name) for each in plans):
-            row(f"GB: {words}", [f"{getattr(each.memory, name) / GB:,.1f}" for each in plans])
-    row("GB of each worker", [f"{each.memory.total / GB:,.1f}" for each in plans])
+            table.add_row(f"GB: {words}", *(f"{getattr(each.memory, name) / GB:,.1f}" for each in plans))
+    table.add_row("GB of each worker", *(f"{each.memory.total / GB:,.1f}" for each in plans))
     if device:
-        row("of which can be used", [f"{training.USABLE * device.memory / GB:,.1f}" for _ in plans])
-        row("hours", [f"{each.hours:,.1f}" for each in plans if each.hours is not None])
+        table.add_row("of which can be used", *(f"{training.USABLE * device.memory / GB:,.1f}" for _ in plans))
+        table.add_row("hours", *(f"{each.hours:,.1f}" for each in plans if each.hours is not None))
     return table
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import small
 from local_servers import free_port
@@ -21,10 +21,9 @@ WAIT_S = 300.0
 class Nodes:
     """A head with no CPU, and workers. A context manager."""
 
-    def __init__(self, workers: int, cpus: float, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, workers: int, cpus: float) -> None:
         self._workers, self._cpus = workers, cpus
-        path = f"{BIN}:{os.environ['PATH']}"
-        self._environment = {"RAY_AUTH_MODE": "disabled", "PATH": path, **(environment or {})}
+        self._environment = {"RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._nodes: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -84,7 +83,19 @@ class Nodes:
         )
 
 
-class Driver:
+class Work(Protocol):
+    """Something under way, with a log."""
+
+    def log(self) -> str: ...
+
+    def ended(self) -> bool: ...
+
+    def until_shown(self, pattern: str) -> None:
+        """Until the log shows this, or it has ended."""
+        until(lambda: re.search(pattern, self.log()) or self.ended(), self.log)
+
+
+class Driver(Work):
     """`python -m ray_jobs` as a process on the head."""
 
     def __init__(self, nodes: Nodes, log: Path, arguments: list[str]) -> None:
@@ -101,12 +112,8 @@ class Driver:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
-    def until_shown(self, pattern: str) -> None:
-        """Until the log shows this, or the driver has ended."""
-        until(lambda: re.search(pattern, self.log()) or self.ended(), self.log)
 
-
-class Job:
+class Job(Work):
     """A job of `python -m ray_jobs` that was submitted."""
 
     def __init__(self, nodes: Nodes, name: str, arguments: list[str]) -> None:
@@ -135,10 +142,6 @@ class Job:
 
     def ended(self) -> bool:
         return self.status() in ("SUCCEEDED", "FAILED")
-
-    def until_shown(self, pattern: str) -> None:
-        """Until the log shows this, or the job has ended."""
-        until(lambda: re.search(pattern, self.log()) or self.ended(), self.log)
 
 
 def until(reached: Callable[[], object], said: Callable[[], str]) -> None:

@@ -20,6 +20,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from pipeline.config import Config, load
+from ray_jobs.cluster import fit
 
 ROOT = Path(__file__).parents[2]
 HEAD = "headgroup"
@@ -298,18 +299,9 @@ def needs(config: Config) -> dict[str, list[Need]]:
 
 
 def fits(wanted: list[Need], types: dict[str, Any]) -> bool:
-    """Whether all find room on as many nodes of each type as there may be; a node without GPUs is filled first."""
-    nodes = [dict(kind["resources"]) for kind in types.values() for _ in range(kind.get("max_workers", 0))]
-    nodes.sort(key=lambda node: node.get("GPU", 0))
-    for count, worker in wanted:
-        for _ in range(count):
-            room = (node for node in nodes if all(node.get(name, 0) >= size for name, size in worker.items()))
-            node = next(room, None)
-            if node is None:
-                return False
-            for name, size in worker.items():
-                node[name] = node.get(name, 0) - size
-    return True
+    """Whether all find room on as many nodes of each type as there may be."""
+    nodes = [kind["resources"] for kind in types.values() for _ in range(kind.get("max_workers", 0))]
+    return fit([worker for count, worker in wanted for _ in range(count)], nodes)
 
 
 def test_the_papers_run_finds_room_for_each_stage_and_none_on_the_head(machines: dict[str, Any]) -> None:
