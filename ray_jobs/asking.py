@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Literal, TypeVar
 
+from pipeline import log
 from pipeline.chat import ChatClient, preflight
 from pipeline.config import Config, Endpoint
 from pipeline.errors import UserError
@@ -50,8 +51,13 @@ class Asker:
         if not rows:
             return []
         keys = [key(row) for row in rows]
+
+        async def one(row: A, row_id: str) -> R:
+            with log.about(row=row_id):
+                return await ask(row, client, segment)
+
         async with self._batch(min(keys), max(keys)) as (client, segment):
-            results = await asyncio.gather(*(ask(row, client, segment) for row in rows), return_exceptions=True)
+            results = await asyncio.gather(*map(one, rows, keys), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, UserError):
                 raise result

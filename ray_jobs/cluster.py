@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -19,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
 
+from pipeline import log
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
 from pipeline.errors import ResourceError
 from ray_jobs import stopping
@@ -46,6 +48,7 @@ def _connect(**options: Any) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
     stopping.listen()
+    keep_log()
     if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -56,6 +59,12 @@ def _connect(**options: Any) -> None:
     context.enable_progress_bars = False  # ours counts answers, not blocks
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # 2.60: its lister prints a traceback whenever a reader stops early
+
+
+def keep_log(**ids: str) -> None:
+    """Write this process's events beside Ray's own logs of its node, in `longthought.jsonl`."""
+    folder = ray._private.worker._global_node.get_logs_dir_path()
+    log.to_file(Path(folder) / "longthought.jsonl", **ids)
 
 
 def require(

@@ -39,6 +39,7 @@ class ExamineActor:
     """Examines batches of rows."""
 
     def __init__(self, config: Config, benchmarks: Place, reporter: Reporter) -> None:
+        reporter.join()
         self._sources = config.curate.sources
         self._examiner = Examiner(config.curate, read_rows(benchmarks, Problem))
         self._reporter = reporter

@@ -22,6 +22,7 @@ class DistillActor:
     def __init__(
         self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
     ) -> None:
+        reporter.join()
         self._config = config
         self._asker = Asker(config.teacher, responses, reporter, dispatcher)
         self._grader = Grader()

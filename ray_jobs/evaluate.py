@@ -57,6 +57,7 @@ class EvaluateActor:
         reporter: Reporter,
         dispatcher: RemoteDispatcher | None,
     ):
+        reporter.join()
         self._settings = config.evaluate
         self._askers = {
             model: Asker(endpoint, responses[model], reporter, dispatcher) for model, endpoint in endpoints.items()

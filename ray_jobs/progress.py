@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from pipeline import log
 from pipeline.errors import BudgetError, UserError
 from pipeline.figures import dollars
-from ray_jobs import cluster
+from ray_jobs import cluster, hanging
 
 REPORT_S = 0.5
 PACED = ("requests", "tokens")
@@ -45,6 +46,7 @@ class _Tally:
         self._figures: Figures = {"done": 0}
         self._mistake: UserError | None = None
         self._to_end = False
+        self._beats: dict[str, tuple[float, hanging.Process]] = {}
         self._stage = stage
         self._metric = metrics.Counter(
             "longthought_total", description="Figures of a stage: rows, requests, tokens.", tag_keys=("stage", "figure")
@@ -75,6 +77,13 @@ class _Tally:
     def get(self) -> Figures:
         return self._figures
 
+    def beat(self, actor_id: str, process: hanging.Process) -> None:
+        self._beats[actor_id] = (time.monotonic(), process)
+
+    def silent(self, since_s: float) -> dict[str, hanging.Process]:
+        now = time.monotonic()
+        return {actor: process for actor, (heard, process) in self._beats.items() if now - heard > since_s}
+
     def ask_to_end(self) -> None:
         self._to_end = True
 
@@ -93,8 +102,25 @@ class Reporter:
 
     def __init__(self, tally: Any) -> None:
         self._tally = tally
+        self._ids = log.ids()
+        self._beat_s = hanging.BEAT_S
         self._unsent: Figures = {}
         self._sent_at = 0.0
+
+    def join(self) -> None:
+        """For an actor's constructor: keep the log, and be missed from now on where the process hangs."""
+        self.keep_log()
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+
+    def _beat(self) -> None:
+        actor_id, process = hanging.here()
+        while True:
+            self._tally.beat.remote(actor_id, process)
+            time.sleep(self._beat_s)
+
+    def keep_log(self) -> None:
+        """Tell events of this process as those of the driver's stage, in the log of its node."""
+        cluster.keep_log(**self._ids)
 
     def add(self, **figures: float | str) -> None:
         """Report figures; `done` counts towards the total."""
@@ -159,12 +185,14 @@ class Progress:
         )
         self._stop = threading.Event()
         self._console = Console(stderr=True)
-        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._show, self._watch)]
         self.reporter = Reporter(self._tally)
 
     def __enter__(self) -> "Progress":
         self._started = time.monotonic()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
+        log.note("begins", work=self._stage, rows=self._total)
         return self
 
     def __exit__(
@@ -172,7 +200,8 @@ class Progress:
     ) -> None:
         self.reporter.flush()
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if error is None or isinstance(error, Exception):
             mistake = ray.get(self._tally.get_mistake.remote())
             if isinstance(mistake, BudgetError):
@@ -189,6 +218,14 @@ class Progress:
         """The numbers so far; 0 for a name nothing was reported of."""
         self.reporter.flush()
         return {name: value for name, value in ray.get(self._tally.get.remote()).items() if not isinstance(value, str)}
+
+    def _watch(self) -> None:
+        """End actors that hang, once they are silent at two looks: the first may have come before beats that had to wait."""
+        before: set[str] = set()
+        while not self._stop.wait(hanging.BEAT_S):
+            silent = ray.get(self._tally.silent.remote(hanging.HUNG_S))
+            hanging.end({actor: silent[actor] for actor in before & silent.keys()})
+            before = set(silent)
 
     def _show(self) -> None:
         if self._console.is_terminal:

@@ -24,6 +24,7 @@ class ReformatActor:
     def __init__(
         self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
     ) -> None:
+        reporter.join()
         self._config = config
         self._asker = Asker(config.rewriter, responses, reporter, dispatcher)
         self._grader = Grader()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
+from pipeline import log
 from pipeline.config import STAGES, Config
 from pipeline.errors import ConfigError, StoppedError
 from pipeline.stage import Manifest, StageFolder, root_of
@@ -80,11 +81,18 @@ def run_stage(config: Config, stage: str) -> Manifest:
     job: Callable[[Config], Manifest] = import_module(f"ray_jobs.{stage}").run
     folder = StageFolder(root_of(config), stage)
     was_complete = folder.manifest() is not None
-    try:
-        manifest = job(config)
-    except (KeyboardInterrupt, StoppedError):
-        folder.interrupt()
-        raise
+    with log.about(run=folder.root.uri, stage=stage):
+        try:
+            manifest = job(config)
+        except (KeyboardInterrupt, StoppedError):
+            folder.interrupt()
+            log.warn("interrupted")
+            raise
+        except Exception as error:
+            log.warn("failed", error=str(error))
+            raise
+        if not was_complete:
+            log.note("complete", rows_in=manifest.rows_in, rows_out=manifest.rows_out, lost=manifest.lost)
     print(summary(manifest, folder.place.uri, was_complete), flush=True)
     card.write_missing(config, stage, was_complete)
     return manifest

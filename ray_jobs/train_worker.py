@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode, get_checkpoint, get_context, get_preemption_info, report
 
-from pipeline import storage
+from pipeline import log, storage
 from pipeline.errors import DataError, StoppedError
 from pipeline.records import Step
 from pipeline.storage import Place
@@ -34,6 +34,7 @@ ON_THEIR_WAY = 2
 def train(job: RayJob) -> None:
     """One worker's part of a stage. Raises a UserError on all workers where one meets it."""
     settings = job.stage.settings
+    job.reporter.keep_log()
     # Ray Train lets every library log at INFO, and DeepSpeed calls what torch is about to rename: no news here.
     logging.getLogger().setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -75,6 +76,8 @@ def _trackers(job: RayJob) -> Iterator[Trackers]:
 
 def _show(folder: Path, board: Place) -> None:
     """Figures that cannot be stored are no reason to stop."""
+    if not folder.exists():  # a last checkpoint arrives when the training has ended and shown them
+        return
     try:
         storage.upload(folder, board)
     except DataError as error:
@@ -101,6 +104,7 @@ class RayTrain(Caller):
         if self._trackers:
             self._job.reporter.put(done=self._job.steps_behind + done)
             if done:
+                log.note("goes on", training=self._job.stage.stage, step=done)
                 print(f"{self._job.stage.stage}: goes on after step {done} of {steps}", flush=True)
 
     def stepped(self, step: Step) -> None:
@@ -125,6 +129,7 @@ class RayTrain(Caller):
         if notice is None or notice.deadline_ms == self._left_at:
             return False
         self._left_at = notice.deadline_ms
+        log.warn("a node is to be taken away", deadline_ms=notice.deadline_ms)
         return True
 
     def save(self, done: int, write: Callable[[Path], None]) -> bool:
@@ -154,6 +159,7 @@ class RayTrain(Caller):
         storage.upload(Path(checkpoint.path), target)
         self._room.release()
         self._arrived.append(time.monotonic() - started)
+        log.note("checkpoint stored", place=target.uri, seconds=round(self._arrived[-1], 3))
         if self._trackers:
             self._trackers.flush()
             _show(self._trackers.folder, self._job.board)

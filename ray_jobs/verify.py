@@ -36,6 +36,7 @@ class VerifyActor:
         reporter: Reporter,
         dispatcher: RemoteDispatcher | None,
     ) -> None:
+        reporter.join()
         self._judge = config.judge
         self._problems: dict[str, Problem] = ray.get(problems)
         self._grader = Grader()

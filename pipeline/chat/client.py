@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
+from pipeline import log
 from pipeline.chat.batches import Batches, NotSubmittedError
 from pipeline.chat.dispatch import Dispatcher, Dispatching, Permit, Report
 from pipeline.chat.gate import Gate
@@ -211,15 +212,17 @@ class ChatClient:
             failures[answer.kind] += 1
             self.counts[answer.kind] += 1
             if answer.meaning == "row":
-                return Outcome(None, answer.error)
+                return _given_up(request, answer.error)
             if answer.meaning == "end_of_route":
                 continue  # by another one, or the next permit says that there is none
             tries = failures.total()
             unreadable = failures["malformed"] + failures["no_choices"]
             late = failures["timeout"] >= TIMEOUT_ATTEMPTS or unreadable >= UNREADABLE_ATTEMPTS
             if tries >= self.endpoint.max_attempts or late:
-                return Outcome(None, f"{answer.error}, {tries} times")
+                return _given_up(request, f"{answer.error}, {tries} times")
             self.counts["retries"] += 1
+            if report.outcome != "limited":  # a limit that is met is no event
+                log.warn("asked again", request=request.request_id, tries=tries, error=answer.error)
             waited_for = report.outcome == "limited" and answer.retry_after_s
             if not waited_for:  # else the dispatcher waits, or takes another route
                 await asyncio.sleep(max(_pause(tries - 1), answer.retry_after_s or 0.0))
@@ -277,6 +280,11 @@ class ChatClient:
                 if assembly.add(line):
                     patience.reschedule(asyncio.get_running_loop().time() + self.endpoint.timeout_s)
         return assembly
+
+
+def _given_up(request: Request, error: str) -> Outcome:
+    log.warn("given up", request=request.request_id, error=error)
+    return Outcome(None, error)
 
 
 def _pause(attempt: int) -> float:

@@ -1,15 +1,24 @@
-"""What a long stage says of itself: lines in a log, and the same figures for Prometheus."""
+"""What a long stage says of itself: to a person, to Prometheus, and in a log for machines."""
 
 import json
+import os
 import re
+import signal
+import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import ray
 import small
+from ray.util.state import list_actors
 
 from pipeline.errors import BudgetError, ConfigError
+from pipeline.records import Problem, Trace
+from pipeline.stage import StageFolder
+from pipeline.storage import Place, read_rows
+from ray_jobs import cli, hanging
 from ray_jobs.progress import Progress
 
 
@@ -96,3 +105,51 @@ def test_the_dashboard_asks_for_metrics_that_there_are(ray_cluster):
     assert asked <= there, asked - there
     figures = {name for text in expressions for name in re.findall(r'figure="(\w+)"', text)}
     assert figures <= {"done", "requests", "usd"}
+
+
+def test_what_is_tried_again_and_given_up_is_in_the_nodes_log_with_run_stage_and_row(ray_cluster, sums, start_teacher):
+    teacher = start_teacher(sums / "traces.jsonl", "--fault", "503=0.2", "--fault", "drop=0.1")
+    root = str(sums / "run")
+    settings = [*small.overrides(sums, root, teacher.url), "teacher.max_attempts=2"]
+    for stage in ("curate", "distill"):
+        cli.main(small.arguments(stage, settings))
+    path = Path(ray._private.worker._global_node.get_logs_dir_path()) / "longthought.jsonl"
+    lines = [line for line in map(json.loads, path.read_text().splitlines()) if line.get("run") == root]
+    assert [line["event"] for line in lines if line["stage"] == "curate"] == ["begins", "complete"]
+    of_distill = [line for line in lines if line["stage"] == "distill"]
+    problems = {row.problem_id for row in read_rows(StageFolder(Place(root), "curate").table("problems"), Problem)}
+    traces = read_rows(StageFolder(Place(root), "distill").table("traces"), Trace)
+    failed = sorted(trace.problem_id for trace in traces if trace.status == "failed")
+    assert failed == sorted(line["row"] for line in of_distill if line["event"] == "given up")
+    again = [line for line in of_distill if line["event"] == "asked again"]
+    assert len(again) > len(failed) and {line["row"] for line in again} <= problems
+    assert {line["process"] for line in again} != {os.getpid()}
+    assert of_distill[-1]["event"] == "complete" and of_distill[-1]["rows_in"] == len(problems)
+
+
+def test_an_actor_that_hangs_is_ended_and_its_rows_are_done_by_the_next(ray_cluster, sums, start_teacher, monkeypatch):
+    monkeypatch.setattr(hanging, "BEAT_S", 0.5)
+    monkeypatch.setattr(hanging, "HUNG_S", 3.0)
+    teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
+    settings = [*small.overrides(sums, str(sums / "run"), teacher.url), "teacher.max_in_flight=4"]
+    cli.main(small.arguments("curate", settings))
+    stopped: list[int] = []
+
+    def stop() -> None:
+        while teacher.stats()["answers"] < 10:
+            time.sleep(0.1)
+        (actor,) = [
+            each
+            for each in list_actors(filters=[("state", "=", "ALIVE")], detail=True, address=address)
+            if "Distill" in each.class_name
+        ]
+        os.kill(actor.pid, signal.SIGSTOP)
+        stopped.append(actor.pid)
+
+    address = ray.get_runtime_context().gcs_address
+    thread = threading.Thread(target=stop)
+    thread.start()
+    cli.main(small.arguments("distill", [*settings, "distill.actors=1"]))
+    thread.join()
+    made = StageFolder(Place(str(sums / "run")), "distill").require()
+    assert stopped and made.lost == {"actors": 1} and made.rows_out == len(small.SUMS)

@@ -1,0 +1,48 @@
+"""Actors whose process hangs: stopped, deadlocked, or waiting for a disk that does not answer. Ray sees only those that end.
+
+In: what the tally heard of each actor, which says every `BEAT_S` seconds that its process goes on. Who has said nothing for `HUNG_S` is
+ended by a task on its node; Ray Data starts it again and gives it its rows anew.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.state import get_actor
+
+from pipeline import log
+
+BEAT_S = 5.0
+HUNG_S = 60.0
+
+
+class Process(NamedTuple):
+    """Where an actor is."""
+
+    node_id: str
+    pid: int
+
+
+def here() -> tuple[str, Process]:
+    """Id and process of the actor that this is."""
+    context = ray.get_runtime_context()
+    return context.get_actor_id() or "", Process(context.get_node_id(), os.getpid())
+
+
+def end(silent: Mapping[str, Process]) -> None:
+    """End those of these actors, by id, that are alive for all that Ray knows."""
+    for actor_id, process in silent.items():
+        known: Any = get_actor(actor_id, address=ray.get_runtime_context().gcs_address)
+        if known is None or known.state != "ALIVE" or known.pid != process.pid:
+            continue
+        log.warn("an actor hangs and is ended", actor=known.class_name, actor_id=actor_id, **process._asdict())
+        there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
+        _kill.options(scheduling_strategy=there).remote(process.pid)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
