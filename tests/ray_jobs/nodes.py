@@ -15,7 +15,7 @@ import small
 from local_servers import free_port
 
 BIN = Path(sys.executable).parent
-WAIT_S = 300.0
+WAIT_S = 900.0
 
 
 class Nodes:
@@ -117,7 +117,10 @@ class Job(Work):
     """A job of `python -m ray_jobs` that was submitted."""
 
     def __init__(self, nodes: Nodes, name: str, arguments: list[str]) -> None:
+        from ray.job_submission import JobSubmissionClient
+
         self._nodes, self.name = nodes, name
+        self._client = JobSubmissionClient(nodes.dashboard)
         options = ["--address", nodes.dashboard, "--submission-id", name, "--no-wait", "--working-dir", "."]
         patience = '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "120"}, "excludes": ["/.venv", "/runs", "/.git"]}'
         done = nodes.ray(
@@ -126,13 +129,10 @@ class Job(Work):
         assert done.returncode == 0, done.stdout + done.stderr
 
     def log(self) -> str:
-        return self._nodes.ray("job", "logs", "--address", self._nodes.dashboard, self.name).stdout
+        return str(self._client.get_job_logs(self.name))
 
     def status(self) -> str:
-        said = self._nodes.ray("job", "status", "--address", self._nodes.dashboard, self.name)
-        found = re.findall(r"\b(PENDING|RUNNING|STOPPED|SUCCEEDED|FAILED)\b|(succeeded|failed|stopped)", said.stdout)
-        assert found, said.stdout + said.stderr
-        return "".join(found[-1]).upper()
+        return str(self._client.get_job_status(self.name))
 
     def stop(self) -> None:
         """`ray job stop`, until it has ended."""
