@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -114,10 +115,15 @@ def _spdx(text: str) -> str | None:
 
 def refused(name: str, expression: str) -> str | None:
     """What of a licence is not allowed, if anything; of alternatives one must be."""
-    choices = [re.findall(r"[\w.-]+", re.sub(r"\b(AND|WITH)\b", " ", choice)) for choice in expression.split(" OR ")]
-    free = (word in ALLOWED or bool(re.fullmatch(ALONE.get(word, "$"), name)) for words in choices for word in words)
-    if any(all(next(free) for _ in words) for words in choices):
-        return None
+    operators = {"AND": "and", "WITH": "and", "OR": "or"}
+
+    def judged(word: re.Match[str]) -> str:
+        free = word[0] in ALLOWED or re.fullmatch(ALONE.get(word[0], "$"), name)
+        return operators.get(word[0], str(bool(free)))
+
+    with suppress(SyntaxError):  # of what is no SPDX expression
+        if eval(re.sub(r"[\w.+-]+", judged, expression)):  # nothing is left but True, False, and, or, brackets
+            return None
     return f"{name} is under {expression!r}: leave it out, or allow it in .ci/supply.py with a reason"
 
 

@@ -31,7 +31,7 @@ _ids: ContextVar[dict[str, str]] = ContextVar("ids")
 
 @contextmanager
 def about(**ids: str) -> Iterator[None]:
-    """Events of the block, in its thread or asyncio task and those started there, carry these: `run`, `stage`, `row`."""
+    """Events of the block, and of asyncio tasks that are started in it, carry these: `run`, `stage`, `row`."""
     token = _ids.set({**_ids.get({}), **ids})
     try:
         yield

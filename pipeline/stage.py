@@ -178,6 +178,7 @@ class StageRun:
             git_revision=git_revision(),
             **figures,
         )
+        self.folder.resume()  # a run that lost its hold to this one may have left word since
         (self.folder.place / "manifest.json").write(json.dumps(dataclasses.asdict(manifest), indent=1).encode())
         return manifest
 

@@ -70,6 +70,7 @@ class Asker:
         """Client and store. Batches under way share the connections."""
         async with self._doors:
             if self._batches == 0:
+                self._reporter.works_in(asyncio.get_running_loop())
                 await self._client.__aenter__()
             self._batches += 1
         try:
@@ -99,6 +100,13 @@ def dispatched(
         asyncio.run(preflight(endpoint))
     cluster.connect()
     cluster.require_actors(config, stage)
+    with dispatching(endpoint, folder) as dispatcher:
+        yield dispatcher
+
+
+@contextmanager
+def dispatching(endpoint: Endpoint | None, folder: StageFolder) -> Iterator[RemoteDispatcher | None]:
+    """The dispatcher of an endpoint, if any. A stop lets what it has sent come to its end, for that is paid for."""
     with dispatcher_of(endpoint, folder) as dispatcher:
         # A provider's batch may take a day, and is found again by the next run.
         end = dispatcher.end if dispatcher and endpoint and endpoint.batch is None else None

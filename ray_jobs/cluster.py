@@ -19,6 +19,7 @@ from ray.core.generated import common_pb2
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
+from ray.util.state.exception import RayStateApiException
 
 from pipeline import log
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
@@ -26,9 +27,11 @@ from pipeline.errors import ResourceError
 from ray_jobs import stopping
 
 _earlier: set[str] = set()
-"""Ids of the actors of earlier stages and jobs."""
+"""Ids of the actors of earlier stages."""
 _lost_earlier: set[str] = set()
 """Ids of the nodes that were lost before the stage began."""
+SERVES = ("Serve", "Proxy")
+"""What the classes of Ray Serve's actors begin with."""
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
 """Ray's reasons for the end of a node that are no loss."""
 
@@ -37,7 +40,7 @@ def connect(**options: Any) -> None:
     """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
     if not ray.is_initialized():
         _connect(**options)
-    _earlier.update(actor.actor_id for actor in _own_actors())
+    _earlier.update(actor.actor_id for actor in _actors())
     _lost_earlier.update(_lost_nodes())
 
 
@@ -77,23 +80,21 @@ def require(
     """
     deadline = time.monotonic() + config.cluster.wait_s
     workers = [{"CPU": cpus, "GPU": gpus}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
-    asked = False
-    while not (_would_fit(workers) and _free(workers)):
-        if not asked and not _would_fit(workers):
-            _ask_autoscaler(workers)
-            asked = True
-        if time.monotonic() > deadline:
-            _ask_autoscaler([])
-            have, free = ray.cluster_resources(), ray.available_resources()
-            beside = " and one CPU for tasks" if tasks else ""
-            raise ResourceError(
-                f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} GPU{beside}, but the cluster has "
-                f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
-                f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
-            )
-        time.sleep(0.5)
-    if asked:
-        _ask_autoscaler([])  # the workers themselves hold the nodes from now on
+    try:
+        while not (_would_fit(workers) and _free(workers)):
+            if time.monotonic() > deadline:
+                have, free = ray.cluster_resources(), ray.available_resources()
+                beside = " and one CPU for tasks" if tasks else ""
+                raise ResourceError(
+                    f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} GPU{beside}, but the cluster has "
+                    f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
+                    f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
+                )
+            if not _would_fit(workers):
+                _ask_autoscaler(workers)
+            time.sleep(0.5)
+    finally:
+        _ask_autoscaler([])  # a floor that stays would keep nodes, also that of a run that was killed here
 
 
 def beside_the_driver() -> dict[str, Any]:
@@ -155,7 +156,7 @@ def worked() -> dict[str, dict[str, int]]:
     `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
     that ended before their work did; what they had under way was done again.
     """
-    found = [actor for actor in _own_actors() if actor.actor_id not in _earlier and actor.class_name != "_Tally"]
+    found = [actor for actor in _actors() if actor.actor_id not in _earlier and actor.class_name != "_Tally"]
     again = sum(int(actor.num_restarts or 0) for actor in found)
     lost = {
         "nodes": len(_lost_nodes() - _lost_earlier),
@@ -169,7 +170,8 @@ def worked() -> dict[str, dict[str, int]]:
 
 def _died(actor: ActorState) -> bool:
     context = (actor.death_cause or {}).get("actor_died_error_context") or {}
-    return context.get("reason") in ("WORKER_DIED", "NODE_DIED")
+    meant = "exit type: INTENDED" in context.get("error_message", "")
+    return context.get("reason") in ("WORKER_DIED", "NODE_DIED") and not meant
 
 
 def _lost_nodes() -> set[str]:
@@ -177,10 +179,12 @@ def _lost_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if not node["Alive"] and node.get("DeathReason") not in TAKEN_AWAY}
 
 
-def _own_actors() -> list[ActorState]:
+def _actors() -> list[ActorState]:
+    """Those of this driver's job, and Ray Serve's, which have one of their own. None where Ray does not tell: no run ends for that."""
     context = ray.get_runtime_context()
-    # By address: another cluster of this machine may be the default one. Serve's actors live in a job of their own.
-    found: list[ActorState] = list_actors(
-        address=context.gcs_address, limit=10_000, detail=True, raise_on_missing_output=False
-    )
-    return found
+    try:  # by address: another cluster of this machine may be the default one
+        found = list_actors(address=context.gcs_address, limit=10_000, detail=True, raise_on_missing_output=False)
+    except RayStateApiException as error:
+        log.warn("Ray does not tell its actors", error=str(error))
+        return []
+    return [each for each in found if each.job_id == context.get_job_id() or each.class_name.startswith(SERVES)]

@@ -21,8 +21,8 @@ from pipeline.stage import Manifest, StageRun, model_place
 from pipeline.storage import Place
 from pipeline.train import marker
 from ray_jobs import cluster, serve, tables
-from ray_jobs.asking import BATCH_ROWS, Asker, requests_made, usage
-from ray_jobs.dispatching import RemoteDispatcher, dispatcher_of
+from ray_jobs.asking import BATCH_ROWS, Asker, dispatching, requests_made, usage
+from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
 
 
@@ -115,7 +115,7 @@ def run(config: Config) -> Manifest:
     total = len(problems) * config.evaluate.samples * sum(map(len, groups))
     evaluated: list[ray.data.Dataset] = []
     with (
-        dispatcher_of(config.evaluate.endpoint, stage.folder) as dispatcher,
+        dispatching(config.evaluate.endpoint, stage.folder) as dispatcher,
         Progress("evaluate", total, "answers") as progress,
     ):
         for models in groups:

@@ -1,17 +1,20 @@
-"""Actors whose process hangs: stopped, deadlocked, or waiting for a disk that does not answer. Ray sees only those that end.
+"""Actors that hang: their process is stopped, no Python runs in it any more, or their event loop is blocked. Ray sees only those that end.
 
-In: what the tally heard of each actor, which says every `BEAT_S` seconds that its process goes on. Who has said nothing for `HUNG_S` is
-ended by a task on its node; Ray Data starts it again and gives it its rows anew.
+In: what the tally heard of each actor, which says every `BEAT_S` seconds that it goes on. Who has said nothing for `HUNG_S` is ended by
+a task on its node; Ray Data starts it again and gives it its rows anew. Not seen: work outside an event loop that takes for ever, in
+Python; what can do so (grading) has limits of its own.
 """
 
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import get_actor
+from ray.util.state.exception import RayStateApiException
 
 from pipeline import log
 
@@ -35,7 +38,9 @@ def here() -> tuple[str, Process]:
 def end(silent: Mapping[str, Process]) -> None:
     """End those of these actors, by id, that are alive for all that Ray knows."""
     for actor_id, process in silent.items():
-        known: Any = get_actor(actor_id, address=ray.get_runtime_context().gcs_address)
+        known: Any = None
+        with suppress(RayStateApiException):  # it is looked at again
+            known = get_actor(actor_id, address=ray.get_runtime_context().gcs_address)
         if known is None or known.state != "ALIVE" or known.pid != process.pid:
             continue
         log.warn("an actor hangs and is ended", actor=known.class_name, actor_id=actor_id, **process._asdict())

@@ -4,7 +4,7 @@ In: a config, and what the user says. Out: a `Known`, and lines that say what wa
 machine are read, unless `remote` is set: then also the run's root, problem sets and benchmarks wherever they lie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -294,16 +294,16 @@ def find(config: Config, told: Told) -> Found:
     return Found(known, finder.said, finder.sample, heldout, finder.rows)
 
 
-def endpoints(config: Config) -> dict[str, Endpoint]:
-    """The models that the run asks over an API, by their names in the config."""
+def endpoints(config: Config, done: Collection[str]) -> dict[str, Endpoint]:
+    """The models that the stages not done ask over an API, by their names in the config."""
     judge = config.verify.judge
     named = {
-        "rewriter": config.rewriter,
-        "teacher": config.teacher,
-        JUDGE: judge.endpoint if judge else None,
-        ENDPOINT: config.evaluate.endpoint,
+        "reformat": ("rewriter", config.rewriter),
+        "distill": ("teacher", config.teacher),
+        "verify": (JUDGE, judge.endpoint if judge else None),
+        "evaluate": (ENDPOINT, config.evaluate.endpoint),
     }
-    return {name: endpoint for name, endpoint in named.items() if endpoint is not None}
+    return {name: endpoint for stage, (name, endpoint) in named.items() if endpoint is not None and stage not in done}
 
 
 def _texts_of(traces: Sequence[Trace], count: Estimate) -> Texts:

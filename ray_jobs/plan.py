@@ -65,7 +65,8 @@ def of_config(config: Config, gpu: str | None, told: Told, *, probed: bool) -> t
         from ray_jobs.probe import probe
 
         started = clock.monotonic()
-        speed, measured = probe(config, found.problems, found.heldout, found.rows)
+        asked = endpoints(config, known.done)
+        speed, measured = probe(config, found.problems, found.heldout, found.rows, asked)
         known = replace(known, speed=speed)
         said += [*measured, f"the probe took {duration(clock.monotonic() - started)}"]
     made = run.of_config(config, known, shape, device)
@@ -220,9 +221,8 @@ def _assumed(config: Config, found: Known, made: Run, device: Device | None) -> 
     """What the plan takes for granted about time, and how to know better."""
     lines, speed = [], found.speed
     left = {need.stage for need in made.needs}
-    stage_of = {"rewriter": "reformat", "teacher": "distill", run.JUDGE: "verify", run.ENDPOINT: "evaluate"}
-    for name, endpoint in endpoints(config).items():
-        if stage_of[name] not in left or endpoint.replay:
+    for name, endpoint in endpoints(config, found.done).items():
+        if endpoint.replay:
             continue
         if name not in speed.token_s and not endpoint.batch:
             low, high = (f"{1 / each:,.0f}" for each in (assumed.SECONDS_PER_TOKEN.high, assumed.SECONDS_PER_TOKEN.low))

@@ -32,7 +32,6 @@ from pipeline.records import Generation, PackedRow, Problem, Step
 from pipeline.responses import Segment
 from pipeline.storage import Place, write_rows
 from pipeline.train import marker
-from ray_jobs.known import endpoints
 from ray_jobs.teacher import DIRECTLY, replayed
 
 REQUESTS, MOST_TOKENS = 4, 256
@@ -52,11 +51,15 @@ class _NotMeasuredError(Exception):
 
 
 def probe(
-    config: Config, problems: Sequence[Problem], heldout: Sequence[Problem], rows: Sequence[PackedRow]
+    config: Config,
+    problems: Sequence[Problem],
+    heldout: Sequence[Problem],
+    rows: Sequence[PackedRow],
+    asked: Mapping[str, Endpoint],
 ) -> tuple[Speed, list[str]]:
-    """Measure. `heldout` are problems of the benchmarks."""
+    """Measure. `heldout` are problems of the benchmarks, `asked` the endpoints that the run will ask, by their names in the config."""
     busy = os.getloadavg()[0]
-    token_s, said = _answers(config, problems)
+    token_s, said = _answers(config, problems, asked)
     if busy > BUSY * (os.cpu_count() or 1):
         said.insert(0, f"this machine is busy (a load of {busy:.1f}): what follows is measured on what is left of it")
     speed = Speed(token_s)
@@ -78,11 +81,13 @@ def probe(
     return speed, said
 
 
-def _answers(config: Config, problems: Sequence[Problem]) -> tuple[dict[str, Estimate], list[str]]:
+def _answers(
+    config: Config, problems: Sequence[Problem], asked: Mapping[str, Endpoint]
+) -> tuple[dict[str, Estimate], list[str]]:
     """Seconds for a token of one answer, of each endpoint."""
     found: dict[str, Estimate] = {}
     said = []
-    for name, endpoint in endpoints(config).items():
+    for name, endpoint in asked.items():
         try:
             if not problems:
                 raise _NotMeasuredError("no problem can be read to ask it")

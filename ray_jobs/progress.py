@@ -4,11 +4,13 @@ Workers report through a `Reporter` (picklable, and sparing: at most two calls a
 up; a thread of the driver shows.
 """
 
+import asyncio
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol
@@ -104,6 +106,7 @@ class Reporter:
         self._tally = tally
         self._ids = log.ids()
         self._beat_s = hanging.BEAT_S
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._unsent: Figures = {}
         self._sent_at = 0.0
 
@@ -115,8 +118,14 @@ class Reporter:
     def _beat(self) -> None:
         actor_id, process = hanging.here()
         while True:
+            if self._loop:
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
             self._tally.beat.remote(actor_id, process)
             time.sleep(self._beat_s)
+
+    def works_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The actor's event loop: it hangs where this does."""
+        self._loop = loop
 
     def keep_log(self) -> None:
         """Tell events of this process as those of the driver's stage, in the log of its node."""
@@ -185,7 +194,9 @@ class Progress:
         )
         self._stop = threading.Event()
         self._console = Console(stderr=True)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._show, self._watch)]
+        self._threads = [
+            threading.Thread(target=copy_context().run, args=(work,), daemon=True) for work in (self._show, self._watch)
+        ]
         self.reporter = Reporter(self._tally)
 
     def __enter__(self) -> "Progress":

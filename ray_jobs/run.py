@@ -32,7 +32,7 @@ def run(config: Config) -> None:
     root = _root(config)
     if StageFolder(root, "distill").manifest() is None:
         import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
-    with held(root), _surroundings(config):
+    with held(root, stopping.wait_for_nothing), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
     print(artifacts(root), flush=True)
@@ -43,7 +43,7 @@ def run_one(config: Config, stage: str) -> None:
     """Run one stage. `serve` stays up until it is interrupted."""
     stopping.listen()
     with ExitStack() as hold:
-        hold.enter_context(held(_root(config)))
+        hold.enter_context(held(_root(config), stopping.wait_for_nothing))
         with _surroundings(config):
             run_stage(config, stage)
             if stage == "serve":

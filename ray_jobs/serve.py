@@ -14,6 +14,7 @@ from urllib.request import Request
 import ray
 import yaml
 from ray import serve
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
@@ -35,8 +36,10 @@ from ray_jobs.teacher import DIRECTLY
 POLL_S = 2.0
 SHUTDOWN_S = 60
 """What the end of a replica takes beside the answers that it finishes."""
+OWNERS = "longthought-serve"
+"""Where the cluster keeps, by the names of applications, whose job put them up."""
 _started: set[str] = set()
-"""The applications that this process put up."""
+"""The applications that this process takes down in the end."""
 
 
 def run(config: Config) -> Manifest:
@@ -74,6 +77,8 @@ def start(config: Config, models: tuple[str, ...]) -> None:
     name = app_name(config, models)
     _key(config)  # one that is missing is said now
     if _answers(config, name):
+        if _owner_is_gone(name):
+            _own(name)
         return
     # First: the run's other models may hold the GPUs that these need.
     _take_down(config, [other for other in serve.status().applications if other.startswith(app_prefix(config))])
@@ -96,7 +101,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
 
     app = build(app_arguments(config, models))
     target = serve.RunTarget(app, name=name, route_prefix="/", logging_config={"log_level": "WARNING"})
-    _started.add(name)
+    _own(name)
     try:
         serve.run_many([target], wait_for_applications_running=False)
     except RayServeException as error:  # another run's models are at our address
@@ -115,6 +120,20 @@ def stop(config: Config) -> None:
     _take_down(config, _started & set(serve.status().applications))
     if not serve.status().applications:
         serve.shutdown()
+
+
+def _own(name: str) -> None:
+    """Have this process take an application down in the end."""
+    _started.add(name)
+    _internal_kv_put(name, ray.get_runtime_context().get_job_id(), overwrite=True, namespace=OWNERS)
+
+
+def _owner_is_gone(name: str) -> bool:
+    """Whether the driver that put an application up was killed: it would have been taken down else."""
+    owner = _internal_kv_get(name, namespace=OWNERS)
+    return owner is not None and any(
+        job["JobID"] == owner.decode() and job["IsDead"] for job in ray._private.state.jobs()
+    )
 
 
 def _take_down(config: Config, names: Collection[str]) -> None:

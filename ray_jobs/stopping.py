@@ -36,8 +36,18 @@ def ends_by(end: Callable[[], None] | None) -> Iterator[None]:
         yield
     finally:
         _enders.remove(end)
+    check()
+
+
+def check() -> None:
+    """Raises StoppedError where an end was asked for."""
     if _asked:
         raise StoppedError
+
+
+def wait_for_nothing() -> None:
+    """Let the next signal end all at once, whatever is under way."""
+    _asked.append(signal.SIGINT)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -86,6 +86,7 @@ def run(config: Config) -> Manifest:
     total = sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages)
     with Progress("train", total, "steps") as progress, stopping.ends_by(progress.ask_to_end):
         for stage in settings.stages:
+            stopping.check()
             recipe = recipes[stage]
             job = RayJob(
                 StageJob(

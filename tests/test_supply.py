@@ -79,7 +79,18 @@ def test_a_licence_is_read_from_what_a_package_says(supply: ModuleType, told: di
     assert supply.licence("some-package", told) == expected
 
 
-@pytest.mark.parametrize("expression", ["AGPL-3.0-only", "MIT AND AGPL-3.0-only", "GPL-2.0-only", "not said"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "AGPL-3.0-only",
+        "MIT AND AGPL-3.0-only",
+        "GPL-2.0-only",
+        "not said",
+        "GPL-3.0-only AND MIT OR AGPL-3.0-only",
+        "(MIT OR Apache-2.0) AND AGPL-3.0-only",
+    ],
+)
 def test_a_licence_that_is_not_allowed_is_refused(supply: ModuleType, expression: str) -> None:
     assert supply.refused("some-package", "MIT OR AGPL-3.0-only") is None
+    assert supply.refused("some-package", "(MIT OR AGPL-3.0-only) AND Apache-2.0") is None
     assert "some-package" in supply.refused("some-package", expression)

@@ -15,14 +15,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import DataError, ResourceError
-from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place, region
+from pipeline.errors import DataError, ResourceError, StoppedError
+from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
 
 NAME = "hold.json"
 CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
@@ -30,18 +30,20 @@ CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
 RENEW_S = 10.0
 ANSWER_S = 10.0
 """Longest wait for an answer: there is time for several tries before others may take the hold for stale."""
-STALE_S = 45.0
+STALE_S = 60.0
 """A hold that was not renewed for so long is that of a run that ended without a word."""
 
 
 @contextlib.contextmanager
-def held(root: Place) -> Iterator[None]:
-    """Hold the root. Raises ResourceError where another run does, and where it was lost to one."""
+def held(root: Place, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the root. Raises ResourceError where another run does, and where it was lost to one: then `lost` is called, in a thread,
+    and the main thread interrupted.
+    """
     hold: contextlib.AbstractContextManager[None]
     if root.is_local:
         hold = _held_on_disk(root)
     elif root.uri.startswith(CONDITIONAL):
-        hold = _held_in_bucket(root)
+        hold = _held_in_bucket(root, lost)
     else:
         print(f"{root.uri} cannot be held: let no other run work there", flush=True)
         hold = contextlib.nullcontext()
@@ -79,12 +81,12 @@ def _held_on_disk(root: Place) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held_in_bucket(root: Place) -> Iterator[None]:
-    hold = _Hold(root)
+def _held_in_bucket(root: Place, lost: Callable[[], None]) -> Iterator[None]:
+    hold = _Hold(root, lost)
     hold.take()
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError):
         if hold.lost:
             raise ResourceError(
                 f"{root.uri} was taken over by another run while this one could not renew its hold: this one ends"
@@ -97,8 +99,9 @@ def _held_in_bucket(root: Place) -> Iterator[None]:
 class _Hold:
     """The file in object storage, and the thread that renews it."""
 
-    def __init__(self, root: Place) -> None:
+    def __init__(self, root: Place, when_lost: Callable[[], None]) -> None:
         self.lost = False
+        self._when_lost = when_lost
         self._file = _File(root)
         self._content = {"holder": _who()}
         self._version: Any = None
@@ -133,15 +136,17 @@ class _Hold:
     def _renew(self) -> None:
         renewed = time.monotonic()
         while not self._ended.wait(RENEW_S):
+            asked = time.monotonic()
             try:
                 version = self._file.write(self._content, replacing=self._version)
             except DataError:
-                # Storage does not answer: until others may take it for stale, it is still ours.
-                self.lost = time.monotonic() - renewed > STALE_S - RENEW_S
+                # Storage does not answer. Ours it is for as long as the next try would come before others may take it for stale.
+                self.lost = time.monotonic() + RENEW_S + ANSWER_S > renewed + STALE_S
             else:
                 self.lost = version is None
-                self._version, renewed = version, time.monotonic()
+                self._version, renewed = version, asked
             if self.lost:
+                self._when_lost()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
@@ -180,12 +185,9 @@ class _File:
                 from obstore.auth.boto3 import Boto3CredentialProvider
 
                 options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
+                options["region"] = root.filesystem.region  # of AWS's buckets pyarrow finds it out
             if root.endpoint:
-                options |= {
-                    "endpoint": root.endpoint,
-                    "region": region(),
-                    "client_options": {**client, "allow_http": True},
-                }
+                options |= {"endpoint": root.endpoint, "client_options": {**client, "allow_http": True}}
             self._store = obstore.store.from_url(root.uri, **options)
 
     def read(self) -> _Found | None:

@@ -120,7 +120,7 @@ class Place:
 
     def delete(self) -> None:
         """Remove the file, or the folder with all it holds; nothing when there is none."""
-        with suppress(FileNotFoundError):
+        with NamedErrors(self), suppress(FileNotFoundError):
             if self.is_folder():
                 self.filesystem.delete_dir(self.path)
             elif self.exists():

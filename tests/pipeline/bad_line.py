@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ FOR_ONE_HOP = ("Transfer-Encoding", "Expect", "Content-Length", "Connection")
 
 class BadLine:
     """Passes HTTP requests on to a port. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
-    the connection (`answers_lost`); not passed on, and silent for longer than clients wait (`silent`). With `denied` all get 403.
+    the connection (`answers_lost`); not passed on, and silent for longer than clients wait (`silent`). Methods that are `denied` get 403.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class BadLine:
         busy: float = 0.0,
         answers_lost: float = 0.0,
         silent: float = 0.0,
-        denied: bool = False,
+        denied: Collection[str] = (),
         seed: int = 0,
     ) -> None:
         self.asked = self.refused = self.lost = 0
@@ -62,9 +63,10 @@ class BadLine:
         busy, lost, silent = self._shares
         drawn = self._random.random()
         body = await request.read()
-        if self._denied or drawn < busy:
+        denied = request.method in self._denied
+        if denied or drawn < busy:
             self.refused += 1
-            status, code = (403, "AccessDenied") if self._denied else (503, "SlowDown")
+            status, code = (403, "AccessDenied") if denied else (503, "SlowDown")
             error = f"<Error><Code>{code}</Code><Message>Not now.</Message></Error>"
             return web.Response(
                 status=status, text="" if request.method == "HEAD" else error, content_type="application/xml"

@@ -219,7 +219,7 @@ def test_busy_storage_is_asked_again(s3_endpoint: str, tmp_path: Path) -> None:
 
 
 def test_storage_that_lets_nobody_in_is_said_in_one_line(s3_endpoint: str) -> None:
-    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), denied=True) as line:
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), denied=("GET", "HEAD", "PUT")) as line:
         root = Place(f"s3://{BUCKET}/denied", line.url)
         for work in ((root / "a").exists, lambda: (root / "a").write(b"x"), held(root).__enter__):
             with pytest.raises(DataError, match=r"^cannot use 's3://.*check bucket, credentials and endpoint$") as told:

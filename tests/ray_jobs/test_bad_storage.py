@@ -43,12 +43,13 @@ def test_every_stage_finishes_where_storage_refuses_a_tenth_and_leaves_a_fiftiet
     assert teacher.stats()["answered_again"] == 0
 
 
+@pytest.mark.parametrize("denied", [("PUT", "POST", "DELETE"), ("GET", "HEAD", "PUT", "POST", "DELETE")])
 def test_a_bucket_that_may_not_be_written_is_said_before_the_teacher_is_asked(
-    tmp_path: Path, s3: str, start_teacher: Any
+    tmp_path: Path, s3: str, start_teacher: Any, denied: tuple[str, ...]
 ) -> None:
     small_run.write(tmp_path)
     teacher = start_teacher(tmp_path / "traces.jsonl")
-    with BadLine(port_of(s3), denied=True) as line:
+    with BadLine(port_of(s3), denied=denied) as line:
         settings = small_run.settings(tmp_path, Place("s3://bucket/denied", line.url), teacher.url)
         command = [sys.executable, "-m", "ray_jobs", *small.arguments("run", settings)]
         done = subprocess.run(command, cwd=small.REPO, text=True, capture_output=True)

@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -180,6 +182,21 @@ def test_the_openai_client_gets_an_answer_streaming_and_not(served):
         ]
     assert whole and "".join(pieces) == whole
     assert len(pieces) > 1
+
+
+def test_what_a_killed_driver_left_up_is_taken_down_by_the_next(served, monkeypatch):
+    """And what a living one serves is not."""
+    from ray_jobs import serve
+
+    config, _ = served
+    (name,) = serve._started
+    monkeypatch.setattr(serve, "_started", set())
+    serve.start(config, ("base",))
+    assert not serve._started, "this driver lives"
+    own = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); from ray_jobs import serve; serve._own(sys.argv[2])"
+    subprocess.run([sys.executable, "-c", own, ray.get_runtime_context().gcs_address, name], cwd=small.REPO, check=True)
+    serve.start(config, ("base",))
+    assert serve._started == {name}
 
 
 def test_a_model_that_is_asked_in_other_tokens_than_in_training_is_refused(served):

@@ -26,6 +26,7 @@ STOPS = (
     ("verify", r"\[distill\] done"),
     ("train", r"stage=stage1 (\d+)/"),
     ("train", r"stage=stage2 (\d+)/"),
+    ("serve", r"\[serve\] 0 of 1"),
     ("evaluate", r"\[evaluate\] ([1-9]\d*) of"),
 )
 """The stages that are stopped, once the log shows this."""
