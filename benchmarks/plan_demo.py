@@ -2,7 +2,7 @@
 
     python benchmarks/plan_demo.py [ROOT]
 
-ROOT (runs/demo) is a run of configs/demo.yaml on this machine; where it is not complete it is run first. Predicted is what `longthought
+ROOT (runs/demo) is a run of configs/demo.yaml on this machine; where it is not complete it is run first. Exit status 1 where the plan was wrong by more than it may. Predicted is what `longthought
 plan --probe` says of a root that is empty, and of one with the tables of the stages before each. Recorded in `benchmarks/results/plan.md`.
 """
 
@@ -22,7 +22,7 @@ from pipeline.plan.run import Need, Speed
 from pipeline.records import Step
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import read_rows
-from ray_jobs.known import Told, find
+from ray_jobs.known import Told, endpoints, find
 from ray_jobs.plan import count, duration, shape_of, stored
 from ray_jobs.probe import probe
 
@@ -86,6 +86,27 @@ def rows(root: Path, first: dict[str, Need], then: dict[str, Need]) -> Iterator[
         yield line("all", name, estimate, None, number, words)
 
 
+def faults(root: Path, first: dict[str, Need]) -> Iterator[str]:
+    """What does not hold of the promise: requests in the range, tokens within a tenth, time within 30%."""
+    sums = {"tokens": [0.0, 0.0], "time": [0.0, 0.0]}
+    for stage in PLANNED:
+        need, (manifest, tokens, _) = first[stage], used(root, stage)
+        asked = need.asked
+        if manifest.requests > 1 and not asked.requests.low <= manifest.requests <= asked.requests.high:
+            yield f"{stage}: {manifest.requests} requests"
+        spent = need.time.seconds.likely if need.time else 0.0
+        for name, told, took in (
+            ("tokens", asked.prompt.likely + asked.completion.likely if tokens else 0.0, tokens),
+            ("time", spent, manifest.seconds),
+        ):
+            sums[name][0] += told
+            sums[name][1] += took
+    for name, most in (("tokens", 0.1), ("time", 0.3)):
+        told, took = sums[name]
+        if abs(told / took - 1) > most:
+            yield f"{name}: {told:,.0f} foretold, {took:,.0f} used"
+
+
 def line(stage: str, what: str, first: Estimate, then: Estimate | None, number: float, words: object) -> str:
     """A row of it."""
     assert callable(words)
@@ -105,12 +126,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         empty = config_at(Path(folder) / "empty")
         found = find(empty, Told())
-        speed, said = probe(empty, found.problems, found.heldout, found.rows)
+        speed, said = probe(empty, found.problems, found.heldout, found.rows, endpoints(empty, ()))
         print("\n".join(f"- {each}" for each in said), flush=True)
         first = predicted(empty, speed)
         then = {stage: predicted(config_at(before(root, stage, Path(folder))), speed)[stage] for stage in PLANNED}
         print("\n".join(rows(root, first, then)))
-    return 0
+        broken = list(faults(root, first))
+    print("\n".join(f"does not hold: {fault}" for fault in broken))
+    return bool(broken)
 
 
 if __name__ == "__main__":

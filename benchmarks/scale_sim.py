@@ -1,10 +1,10 @@
 """Throughput of `longthought distill` by the number of nodes, against a teacher that is bound by its latency.
 
-    python benchmarks/scale_sim.py [--nodes 1,2,4,8] [--seconds 40]
+    python benchmarks/scale_sim.py [--sizes 1x1,2x1,4x1,8x1,8x2,8x4,8x8] [--seconds 40]
 
-The nodes are raylets on this machine, with one actor each and 32 requests in flight; the head has no CPU and does none of the work. An
-answer takes 2 s, so that a node can make 16 requests a second, and twice as many nodes twice as many, until something bends: here the
-cores, which all nodes and the teacher share. The rate is that between a tenth and nine tenths of the answers. Recorded in
+The nodes are raylets on this machine, with so many actors each and 32 requests in flight in each; the head has no CPU and does none of the
+work. An answer takes 2 s, so that an actor can make 16 requests a second, and twice as many actors twice as many, until something bends:
+here the cores, which all nodes and the teacher share. The rate is that between a tenth and nine tenths of the answers. Recorded in
 `benchmarks/results/scale.md`.
 """
 
@@ -25,19 +25,19 @@ from distilling import distill, prepared, record, stats, teacher
 
 LATENCY_S, IN_FLIGHT = 2.0, 32
 OF_ONE = IN_FLIGHT / LATENCY_S
-"""Requests a second that a node can make at most."""
+"""Requests a second that an actor can make at most."""
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[None]:
-    """A head without CPUs, and so many nodes with one; drivers find it in RAY_ADDRESS."""
+def cluster(nodes: int, actors: int) -> Iterator[None]:
+    """A head without CPUs, and nodes for so many actors each; drivers find it in RAY_ADDRESS."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_host": "127.0.0.1"}
     started = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
-            started.add_node(num_cpus=2, object_store_memory=100 << 20)
+            started.add_node(num_cpus=actors + 1, object_store_memory=100 << 20)
         os.environ["RAY_ADDRESS"] = started.address
         yield
     finally:
@@ -70,28 +70,30 @@ def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", default="1,2,4,8")
+    parser.add_argument("--sizes", default="1x1,2x1,4x1,8x1,8x2,8x4,8x8", help="nodes x actors of each")
     parser.add_argument("--seconds", type=int, default=40, help="of work for each size")
     given = parser.parse_args()
     os.environ["RAY_AUTH_MODE"] = "disabled"  # one user, on loopback
     print(
-        "| nodes | requests | requests/s | of linear | of the latency's bound | cores busy |\n|---|---|---|---|---|---|"
+        "| nodes | actors | requests | requests/s | of linear | of the latency's bound | cores busy |\n|---|---|---|---|---|---|---|"
     )
     of_one = 0.0
-    for nodes in map(int, given.nodes.split(",")):
-        requests = int(OF_ONE * nodes * given.seconds)
+    for size in given.sizes.split(","):
+        nodes, of_each = map(int, size.split("x"))
+        actors = nodes * of_each
+        requests = int(OF_ONE * actors * given.seconds)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             record(folder / "traces.jsonl", requests)
-            settings = {"actors": nodes, "actor_cpus": 1, "keep": 1, "max_samples": 1}
+            settings = {"actors": actors, "actor_cpus": 1, "keep": 1, "max_samples": 1}
             endpoint = {"max_in_flight": IN_FLIGHT, "budget_tokens": 10**9}
-            with teacher(folder / "traces.jsonl", "--latency", str(LATENCY_S)), cluster(nodes):
+            with teacher(folder / "traces.jsonl", "--latency", str(LATENCY_S)), cluster(nodes, of_each):
                 made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests)
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
-        of_one = of_one or made / nodes
+        of_one = of_one or made / actors
         print(
-            f"| {nodes} | {requests:,} | {made:.1f} | {made / nodes / of_one:.3f} | {made / nodes / OF_ONE:.3f} | {busy:.0%} |",
+            f"| {nodes} | {actors} | {requests:,} | {made:.1f} | {made / actors / of_one:.3f} | {made / actors / OF_ONE:.3f} | {busy:.0%} |",
             flush=True,
         )
     return 0
