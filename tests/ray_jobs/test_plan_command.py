@@ -15,7 +15,7 @@ from pipeline.records import Example, Message, Problem, Trace, problem_id
 from pipeline.stage import StageRun
 from pipeline.storage import write_rows
 from ray_jobs import cli, plan, rehearsal
-from ray_jobs.known import Told
+from ray_jobs.known import Told, endpoints
 
 CONFIGS = sorted(str(path) for path in (small.REPO / "configs").glob("*.yaml"))
 
@@ -150,9 +150,11 @@ def test_the_probe_asks_the_endpoints_themselves(sums, start_teacher):
     teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "0.2")
     settings = [f"{name}.base_url={teacher.url}" for name in ("teacher", "rewriter")]
     told = config(sums, *settings, replay=False)
-    token_s, said = probe._answers(told, rehearsal_problems(told))
+    asked = endpoints(told, done=())
+    token_s, said = probe._answers(told, rehearsal_problems(told), asked)
     assert set(token_s) == {"teacher", "rewriter"} and all("measured" in line for line in said)
     assert 0.2 / 100 < token_s["teacher"].likely < 0.2 / 5
+    assert set(endpoints(told, done={"curate", "distill"})) == {"rewriter"}, "what is done is not asked any more"
 
 
 def rehearsal_problems(config: Config) -> list[Problem]:
