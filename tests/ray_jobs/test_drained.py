@@ -20,7 +20,7 @@ import tiny
 
 from pipeline.config import as_yaml
 
-pytestmark = [pytest.mark.ray, pytest.mark.train]
+pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.slow]
 
 SESSION = Path("/tmp/ray/session_latest")
 
