@@ -241,6 +241,7 @@ def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher
     assert StageFolder(root_of(small.config(settings)), "distill").require().rows_out == len(small.SUMS)
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_nothing_twice(sums, start_teacher):
     teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
     driver, settings = distilling(sums, teacher, 8)
