@@ -53,13 +53,14 @@ def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
     while job.poll() is None:
-        time.sleep(0.2)
+        time.sleep(0.1)
         answers, now = stats()["answers"], time.monotonic()
         if answers >= 0.1 * requests and not first[1]:
             first = (now, answers)
             psutil.cpu_percent()
         if answers <= 0.9 * requests:
-            last = (now, answers)
+            if answers != last[1]:  # they come in bursts: the time since the last one is of no answer
+                last = (now, answers)
             if first[1]:
                 busy.append(psutil.cpu_percent() / 100)
     if job.returncode:

@@ -57,7 +57,14 @@ def machine() -> Iterator[str]:
 def test_a_training_on_a_machine_that_is_taken_away_goes_on_from_where_it_was(
     tmp_path: Path, machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = prepare(tmp_path / "run", tiny.save(tmp_path / "model"), checkpoint_every=1000, worker_cpus=1)
+    config = prepare(
+        tmp_path / "run",
+        tiny.save(tmp_path / "model"),
+        epochs=300,
+        checkpoint_every=10_000,
+        worker_cpus=1,
+        max_spike=1e6,
+    )
     (tmp_path / "config.yaml").write_text(as_yaml(config))
     with Nodes(workers=1, cpus=3) as nodes:
         driver = Driver(nodes, tmp_path / "said.log", ["train", "--config", str(tmp_path / "config.yaml")])
