@@ -81,7 +81,7 @@ def require(
     deadline = time.monotonic() + config.cluster.wait_s
     workers = [{"CPU": cpus, "GPU": gpus}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
     try:
-        while not (_would_fit(workers) and _free(workers)):
+        while not ((fits := _would_fit(workers)) and _free(workers)):
             if time.monotonic() > deadline:
                 have, free = ray.cluster_resources(), ray.available_resources()
                 beside = " and one CPU for tasks" if tasks else ""
@@ -90,7 +90,7 @@ def require(
                     f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
                     f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
                 )
-            if not _would_fit(workers):
+            if not fits:
                 _ask_autoscaler(workers)
             time.sleep(0.5)
     finally:

@@ -22,8 +22,8 @@ from pipeline import hub
 from pipeline.errors import DataError
 
 _PIECE = 1 << 20
-ATTEMPTS = 9
-"""Of a request to S3, with pauses that double, 13 s in all: it asks for patience with 503. pyarrow's own strategy makes three, and after
+RETRIES = pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=9)
+"""Of a request to S3: nine attempts, with pauses that double, 13 s in all: it asks for patience with 503. pyarrow's own strategy makes three, and after
 a hundred retries in a process none any more, for its allowance is never given back.
 """
 
@@ -155,7 +155,7 @@ def _s3(region: str, endpoint: str | None) -> pyarrow.fs.FileSystem:
         region=region,
         endpoint_override=host.rstrip("/") or None,
         scheme=scheme or "https",
-        retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=RETRIES,
         allow_delayed_open=True,  # a small file is one request, not three
     )
 
@@ -169,7 +169,7 @@ class _PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
 
 
 def _with_retries(options: dict[str, Any]) -> pyarrow.fs.FileSystem:
-    return _PatientS3(**options, retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS))
+    return _PatientS3(**options, retry_strategy=RETRIES)
 
 
 def region() -> str:
