@@ -13,19 +13,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 
 from pipeline import hub
 from pipeline.errors import DataError
+from pipeline.storage import s3
 
 _PIECE = 1 << 20
-RETRIES = pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=9)
-"""Of a request to S3: nine attempts, with pauses that double, 13 s in all: it asks for patience with 503. pyarrow's own strategy makes three, and after
-a hundred retries in a process none any more, for its allowance is never given back.
-"""
 
 
 @dataclass(frozen=True)
@@ -138,43 +134,14 @@ def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute())
     scheme, _, rest = uri.partition("://")
     if scheme == "s3" and endpoint:
-        return _s3(region(), endpoint), rest
+        return s3.filesystem(s3.default_region(), endpoint), rest
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
         return _fsspec(uri, scheme), rest
     if isinstance(filesystem, pyarrow.fs.S3FileSystem) and "?" not in uri:  # else with options of its own
-        filesystem = _s3(filesystem.region, None)
+        filesystem = s3.filesystem(filesystem.region, None)
     return filesystem, path
-
-
-@functools.lru_cache(maxsize=8)
-def _s3(region: str, endpoint: str | None) -> pyarrow.fs.FileSystem:
-    scheme, _, host = (endpoint or "").rpartition("://")
-    return _PatientS3(
-        region=region,
-        endpoint_override=host.rstrip("/") or None,
-        scheme=scheme or "https",
-        retry_strategy=RETRIES,
-        allow_delayed_open=True,  # a small file is one request, not three
-    )
-
-
-class _PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
-    """pyarrow's own forgets its retries when it goes to another process."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        _, (options,) = super().__reduce__()
-        return _with_retries, (options,)
-
-
-def _with_retries(options: dict[str, Any]) -> pyarrow.fs.FileSystem:
-    return _PatientS3(**options, retry_strategy=RETRIES)
-
-
-def region() -> str:
-    """Where S3 services that are not AWS are said to be."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _fsspec(uri: str, scheme: str) -> pyarrow.fs.FileSystem:

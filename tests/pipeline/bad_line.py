@@ -67,7 +67,7 @@ class BadLine:
         if denied or drawn < busy:
             self.refused += 1
             status, code = (403, "AccessDenied") if denied else (503, "SlowDown")
-            error = f"<Error><Code>{code}</Code><Message>Not now.</Message></Error>"
+            error = f"<Error><Code>{code}</Code><Message>Not now.</Message><HostId>{'x' * 256}</HostId></Error>"  # as long as AWS's
             return web.Response(
                 status=status, text="" if request.method == "HEAD" else error, content_type="application/xml"
             )

@@ -214,6 +214,10 @@ def test_busy_storage_is_asked_again(s3_endpoint: str, tmp_path: Path) -> None:
             assert storage.read_rows(root / f"{number}", Verdict) == verdicts(5)
             with away.open_output_stream(f"{root.path}/away/{number}") as stream:
                 stream.write(b"there")
+            with away.open_input_file(f"{root.path}/away/{number}") as file:  # less than the text of a 503
+                assert (file.read(), file.read_at(2, 3), file.size()) == (b"there", b"re", 5)
+            assert (root / "away" / f"{number}").read() == b"there"
+        assert storage.fetch(root / "away", tmp_path).joinpath("35").read_bytes() == b"there"
         assert len(root.files()) == 72
         assert line.refused > 100 and line.lost > 1  # more than an allowance of retries lasts for
 
