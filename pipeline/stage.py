@@ -29,7 +29,7 @@ class Manifest:
 
     `settings` is the stage's config fingerprint; `rejected` counts by reason; `seconds` and `started`
     (UNIX time) are wall time; `ray_actors` counts the actors that worked, by class, `lost`
-    the `nodes` and `actors` that ended before their work did; `kept_by_source`
+    the `nodes` and `actors` that ended before their work did, `spilled_bytes` what did not fit in Ray's memory; `kept_by_source`
     and `rejected_by_source` count rows by the source they come from; `faults` counts failed attempts at a rewriting by
     reason, `agreement` verdicts of grader and judge.
     """
@@ -49,6 +49,7 @@ class Manifest:
     cost_usd: float = 0.0
     ray_actors: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    spilled_bytes: int = 0
     kept_by_source: dict[str, int] = field(default_factory=dict)
     rejected_by_source: dict[str, dict[str, int]] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)

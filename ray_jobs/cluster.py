@@ -1,4 +1,4 @@
-"""The Ray cluster as a stage sees it: connecting, asking for resources, and what is running.
+"""The Ray cluster as a stage sees it: connecting, and asking for resources.
 
 A driver connects to the cluster of $RAY_ADDRESS (set inside `ray job submit`) or of `ray start` on this
 machine, and starts one of its own where there is none.
@@ -8,40 +8,25 @@ import logging
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 import ray.data
-from ray.core.generated import common_pb2
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from ray.util.state import list_actors
-from ray.util.state.common import ActorState
-from ray.util.state.exception import RayStateApiException
 
 from pipeline import log
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
 from pipeline.errors import ResourceError
-from ray_jobs import stopping
-
-_earlier: set[str] = set()
-"""Ids of the actors of earlier stages."""
-_lost_earlier: set[str] = set()
-"""Ids of the nodes that were lost before the stage began."""
-SERVES = ("Serve", "Proxy")
-"""What the classes of Ray Serve's actors begin with."""
-TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
-"""Ray's reasons for the end of a node that are no loss."""
+from ray_jobs import stopping, worked
 
 
 def connect(**options: Any) -> None:
     """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
     if not ray.is_initialized():
         _connect(**options)
-    _earlier.update(actor.actor_id for actor in _actors())
-    _lost_earlier.update(_lost_nodes())
+    worked.begin()
 
 
 def _connect(**options: Any) -> None:
@@ -148,43 +133,3 @@ def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
 
     whole = ({name: math.ceil(size) for name, size in worker.items() if size > 0} for worker in workers)
     request_resources(bundles=[bundle for bundle in whole if bundle])
-
-
-def worked() -> dict[str, dict[str, int]]:
-    """Who worked since the stage began, by Ray's own state, as a manifest wants it.
-
-    `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
-    that ended before their work did; what they had under way was done again.
-    """
-    found = [actor for actor in _actors() if actor.actor_id not in _earlier and actor.class_name != "_Tally"]
-    again = sum(int(actor.num_restarts or 0) for actor in found)
-    lost = {
-        "nodes": len(_lost_nodes() - _lost_earlier),
-        "actors": again + sum(_died(actor) for actor in found if actor.state == "DEAD"),
-    }
-    return {
-        "ray_actors": dict(sorted(Counter(actor.class_name for actor in found).items())),
-        "lost": {name: count for name, count in lost.items() if count},
-    }
-
-
-def _died(actor: ActorState) -> bool:
-    context = (actor.death_cause or {}).get("actor_died_error_context") or {}
-    meant = "exit type: INTENDED" in context.get("error_message", "")
-    return context.get("reason") in ("WORKER_DIED", "NODE_DIED") and not meant
-
-
-def _lost_nodes() -> set[str]:
-    """Nodes that are dead, but for those that the autoscaler or the user took away."""
-    return {node["NodeID"] for node in ray.nodes() if not node["Alive"] and node.get("DeathReason") not in TAKEN_AWAY}
-
-
-def _actors() -> list[ActorState]:
-    """Those of this driver's job, and Ray Serve's, which have one of their own. None where Ray does not tell: no run ends for that."""
-    context = ray.get_runtime_context()
-    try:  # by address: another cluster of this machine may be the default one
-        found = list_actors(address=context.gcs_address, limit=10_000, detail=True, raise_on_missing_output=False)
-    except RayStateApiException as error:
-        log.warn("Ray does not tell its actors", error=str(error))
-        return []
-    return [each for each in found if each.job_id == context.get_job_id() or each.class_name.startswith(SERVES)]

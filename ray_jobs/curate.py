@@ -21,7 +21,7 @@ from pipeline.records import BenchmarkMatch, Problem, Rejected, arrow_schema, fr
 from pipeline.sources import RawRow, files_of, origin_of, read, read_benchmark
 from pipeline.stage import Manifest, StageRun
 from pipeline.storage import Place, batches, read_rows, write_rows
-from ray_jobs import cluster, tables
+from ray_jobs import cluster, tables, worked
 from ray_jobs.progress import Progress, Reporter
 
 BATCH_ROWS = 2048
@@ -71,17 +71,16 @@ def run(config: Config) -> Manifest:
     cluster.require_actors(config, "curate")
     examined, looked_for = stage.folder.table("examined"), stage.folder.table("looked_for")
     write_rows(looked_for, Problem, benchmarks)
-    examined.delete()
-    examined.make_folder()
     with Progress("curate", None, "rows") as progress:
         items = [{"source": index, "uri": file.uri} for index, file in sources]
         files_in = ray.data.from_items(items, override_num_blocks=len(items))
         files_in.context.target_max_block_size = BLOCK_BYTES
         rows = files_in.map_batches(_read, batch_size=1, batch_format="pyarrow", fn_args=(config, progress.reporter))
-        tables.actor_map(
+        found = tables.actor_map(
             rows, ExamineActor, (config, looked_for, progress.reporter),
             actors=settings.actors, cpus=settings.actor_cpus, batch_rows=BATCH_ROWS,
-        ).write_parquet(examined.path, filesystem=examined.filesystem)  # fmt: skip
+        )  # fmt: skip
+        tables.write_parts(found, examined)
     looked_for.delete()
     return _settled(config, stage, examined)
 
@@ -128,7 +127,7 @@ def _settled(config: Config, stage: StageRun, examined: Place) -> Manifest:
         rows_in=counts.total(),
         rows_out=written["problems"],
         tables=written,
-        **cluster.worked(),
+        **worked.figures(),
         kept_by_source=kept,
         rejected_by_source=rejected,
     )

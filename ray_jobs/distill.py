@@ -10,7 +10,7 @@ from pipeline.records import Problem, Rejected, Trace, from_table, to_json, to_t
 from pipeline.responses import Segment
 from pipeline.stage import Manifest, StageFolder, StageRun
 from pipeline.storage import Place, count_rows, iter_dicts, read_rows
-from ray_jobs import cluster, tables
+from ray_jobs import tables, worked
 from ray_jobs.asking import Asker, batch_rows, dispatched, requests_made
 from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
@@ -69,7 +69,7 @@ def run(config: Config) -> Manifest:
         rows_in=rows_in,
         rows_out=answered,
         tables={"traces": count},
-        **cluster.worked(),
+        **worked.figures(),
         **requests_made(progress),
         **tables.spending(traces),
     )

@@ -20,7 +20,7 @@ from pipeline.sources import files_of, read_benchmark
 from pipeline.stage import Manifest, StageRun, model_place
 from pipeline.storage import Place
 from pipeline.train import marker
-from ray_jobs import cluster, serve, tables
+from ray_jobs import cluster, serve, tables, worked
 from ray_jobs.asking import BATCH_ROWS, Asker, dispatching, requests_made, usage
 from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
@@ -138,7 +138,7 @@ def run(config: Config) -> Manifest:
         rows_in=total,
         rows_out=made["generations"] - stage.rejected.total(),
         tables=made,
-        **cluster.worked(),
+        **worked.figures(),
         **requests_made(progress),
         **usage(progress),
     )

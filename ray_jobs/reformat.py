@@ -12,7 +12,7 @@ from pipeline.reformat.rewriting import Rewriting, rewrite
 from pipeline.responses import Segment
 from pipeline.stage import Manifest, StageFolder, StageRun
 from pipeline.storage import Place, count_rows
-from ray_jobs import cluster, tables
+from ray_jobs import tables, worked
 from ray_jobs.asking import Asker, batch_rows, dispatched, requests_made
 from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
@@ -76,7 +76,7 @@ def run(config: Config) -> Manifest:
         rows_out=made["examples"],
         tables=made,
         faults=dict(sorted(faults.items())),
-        **cluster.worked(),
+        **worked.figures(),
         **requests_made(progress),
         **tables.spending(stage.folder.table("traces")),
     )

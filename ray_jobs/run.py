@@ -125,6 +125,8 @@ def summary(manifest: Manifest, uri: str, was_complete: bool) -> str:
     ]
     actors = ", ".join(f"{count} {name}" for name, count in manifest.ray_actors.items())
     worked = f"\n[{manifest.stage}] Ray actors: {actors}" if actors else ""
+    if manifest.spilled_bytes:
+        worked += f"; {manifest.spilled_bytes / 2**20:,.0f} MiB did not fit in Ray's memory and went by its disks"
     if manifest.lost:
         worked += f"; lost on the way: {', '.join(f'{count} {name}' for name, count in manifest.lost.items())}"
     return f"[{manifest.stage}] done: {', '.join(part for part in parts if part)} -> {uri}{worked}"

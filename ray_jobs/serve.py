@@ -29,7 +29,7 @@ from pipeline.serve import app_arguments, app_name, app_prefix, smoke_problem
 from pipeline.stage import Manifest, StageRun, model_place
 from pipeline.storage import Place, write_rows
 from pipeline.train import marker
-from ray_jobs import cluster
+from ray_jobs import cluster, worked
 from ray_jobs.progress import Progress
 from ray_jobs.teacher import DIRECTLY
 
@@ -62,7 +62,7 @@ def run(config: Config) -> Manifest:
     write_rows(stage.folder.table("smoke"), Generation, answers)
     tables = {"smoke": len(answers)}
     return stage.finish(
-        rows_in=len(answers), rows_out=len(answers), tables=tables, **cluster.worked(), requests=len(answers)
+        rows_in=len(answers), rows_out=len(answers), tables=tables, **worked.figures(), requests=len(answers)
     )
 
 

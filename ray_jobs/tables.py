@@ -6,9 +6,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset
 import ray
+from ray.exceptions import OutOfDiskError
 
+from pipeline.errors import ResourceError
 from pipeline.records import arrow_schema
-from pipeline.storage import Place, count_rows, read_columns, write_rows
+from pipeline.storage import NamedErrors, Place, count_rows, read_columns, write_rows
 
 ROWS_PER_BLOCK = 2048
 """Few enough that one block's long thoughts fit a worker's memory many times over."""
@@ -53,11 +55,28 @@ def records_in(values: pa.Array, record: type) -> pa.Table:
     return pa.Table.from_struct_array(values).cast(schema) if len(values) else schema.empty_table()
 
 
-def write(dataset: "ray.data.Dataset", table: Place, record: type) -> int:
-    """Write a dataset of records as Parquet, replacing what is there. Returns the number of rows."""
+def write_parts(dataset: "ray.data.Dataset", table: Place) -> None:
+    """Write a dataset of any rows as Parquet, replacing what is there; no file where it has none.
+
+    Raises DataError where the place cannot be written, ResourceError where a node's disk has no room for what Ray moves there.
+    """
     table.delete()
     table.make_folder()
-    dataset.write_parquet(table.path, filesystem=table.filesystem)
+    try:
+        dataset.write_parquet(table.path, filesystem=table.filesystem)
+    except OutOfDiskError as error:
+        raise ResourceError(
+            f"{table.uri!r} is not written: a node's memory for Ray's objects is full, and so is the disk to which they are moved: free "
+            "space there, or give nodes more (ray start --object-store-memory, --object-spilling-directory), and run again"
+        ) from error
+    except OSError as error:  # Ray's error is also an instance of its cause, with a traceback as its text
+        with NamedErrors(table):
+            raise getattr(error, "cause", error) from None
+
+
+def write(dataset: "ray.data.Dataset", table: Place, record: type) -> int:
+    """Write a dataset of records as Parquet, replacing what is there. Returns the number of rows."""
+    write_parts(dataset, table)
     if not table.files(".parquet"):
         write_rows(table, record, [])
     return count_rows(table, record)

@@ -32,7 +32,7 @@ from pipeline.stage import Manifest, StageFolder, StageRun, model_place
 from pipeline.storage import Place, write_rows
 from pipeline.train import marker
 from pipeline.train.job import StageJob
-from ray_jobs import cluster, stopping
+from ray_jobs import cluster, stopping, worked
 from ray_jobs.packing import pack
 from ray_jobs.progress import Progress, Reporter
 
@@ -65,14 +65,6 @@ def run(config: Config) -> Manifest:
     settings = config.train
     import_module("pipeline.train.trackers").check(settings.trackers)
     cluster.connect()
-    cluster.require(
-        config,
-        "train",
-        count=settings.min_workers or settings.workers,
-        cpus=settings.worker_cpus,
-        gpus=settings.worker_gpus,
-        setting="train.workers, worker_cpus or worker_gpus",
-    )
     mistake = ray.get(_base.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
     if mistake is not None:
         raise mistake
@@ -102,7 +94,7 @@ def run(config: Config) -> Manifest:
                 steps_behind=len(steps),
                 reporter=progress.reporter,
             )
-            steps += _steps_of(job)
+            steps += _steps_of(job, config)
 
     (folder / "checkpoints").delete()
     tables = {f"packed_{stage}": count for stage, count in packed.rows.items()}
@@ -110,7 +102,7 @@ def run(config: Config) -> Manifest:
         rows_in=packed.examples,
         rows_out=packed.examples - len(packed.reasons),
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
-        **cluster.worked(),
+        **worked.figures(),
     )
 
 
@@ -146,18 +138,32 @@ def _base(settings: Train, root: Place) -> UserError | None:
     return None
 
 
-def _steps_of(job: RayJob) -> list[Step]:
+def _steps_of(job: RayJob, config: Config) -> list[Step]:
     """The steps of one stage, which is trained where its model is not there yet."""
     made = marker.read(job.stage.target)
     if made is not None and made.recipe == job.stage.recipe:
         job.reporter.put(done=job.steps_behind + len(made.steps))
     else:
+        _require_workers(config)
         _fit(job)
         made = marker.read(job.stage.target)
         assert made is not None
     # Only now, and of this stage only: until its export is whole, the checkpoint is all there is.
     job.checkpoints.delete()
     return made.steps
+
+
+def _require_workers(config: Config) -> None:
+    """Only now that all is packed: GPUs cost money from the moment they are there."""
+    settings = config.train
+    cluster.require(
+        config,
+        "train",
+        count=settings.min_workers or settings.workers,
+        cpus=settings.worker_cpus,
+        gpus=settings.worker_gpus,
+        setting="train.workers, worker_cpus or worker_gpus",
+    )
 
 
 def _fit(job: RayJob) -> None:

@@ -17,7 +17,7 @@ from pipeline.verify import pass_rates
 from pipeline.verify.judge import agreement, is_judged, judge
 from pipeline.verify.quality import Quality, quality
 from pipeline.verify.selection import choose, example_of, is_right, rejected_of, verdict_of
-from ray_jobs import cluster, tables
+from ray_jobs import tables, worked
 from ray_jobs.asking import Asker, dispatched, requests_made, usage
 from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
@@ -130,7 +130,7 @@ def run(config: Config) -> Manifest:
         rows_in=rows_in,
         rows_out=made["examples"],
         tables=made,
-        **cluster.worked(),
+        **worked.figures(),
         agreement=agreement(verdict for verdicts in outcome.values() for verdict in verdicts),
         **asked,
     )

@@ -6,7 +6,7 @@ as Parquet (`tables`); folders of files copied to and fro (`folders`); one run a
 
 from pipeline.storage.folders import fetch, fetched_path, filled, upload
 from pipeline.storage.hold import held
-from pipeline.storage.place import Place
+from pipeline.storage.place import NamedErrors, Place
 from pipeline.storage.tables import (
     batches,
     column_names,
@@ -22,6 +22,7 @@ from pipeline.storage.tables import (
 )
 
 __all__ = [
+    "NamedErrors",
     "Place",
     "batches",
     "column_names",

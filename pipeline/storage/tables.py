@@ -30,7 +30,8 @@ def write_rows(folder: Place, record: type, rows: Iterable[Any], rows_per_file: 
     table = records.to_table(record, rows)
     for index, start in enumerate(range(0, max(table.num_rows, 1), rows_per_file)):
         target = folder / f"{index:05d}.parquet"
-        pq.write_table(table.slice(start, rows_per_file), target.path, filesystem=target.filesystem)
+        with NamedErrors(target):
+            pq.write_table(table.slice(start, rows_per_file), target.path, filesystem=target.filesystem)
     return int(table.num_rows)
 
 
@@ -41,12 +42,14 @@ def read_rows(folder: Place, record: type[R]) -> list[R]:
 
 def read_table(folder: Place, record: type) -> pa.Table:
     """A table of records as Arrow, in the order of its files."""
-    return _dataset(folder, record).to_table(columns=_columns(record))
+    with NamedErrors(folder):
+        return _dataset(folder, record).to_table(columns=_columns(record))
 
 
 def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
     """Some columns of any Parquet table, in the order of its files."""
-    return _dataset(folder, None).to_table(columns=list(columns))
+    with NamedErrors(folder):
+        return _dataset(folder, None).to_table(columns=list(columns))
 
 
 def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
@@ -85,13 +88,15 @@ def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
 
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
-    return int(_dataset(folder, record).count_rows())
+    with NamedErrors(folder):
+        return int(_dataset(folder, record).count_rows())
 
 
 def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of any Parquet table, one at a time; some of their columns, or all."""
-    for batch in _dataset(folder, None).to_batches(columns=None if columns is None else list(columns), batch_size=256):
-        yield from batch.to_pylist()
+    with NamedErrors(folder):
+        for batch in _dataset(folder, None).to_batches(None if columns is None else list(columns), batch_size=256):
+            yield from batch.to_pylist()
 
 
 def rows_at(folder: Place, positions: Iterable[int]) -> list[dict[str, Any]]:
@@ -170,7 +175,8 @@ def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
         raise DataError(f"{folder.uri!r} holds no Parquet files: run the stage that makes it")
     paths = [file.path for file in files]
     try:
-        dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
+        with NamedErrors(folder):
+            dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
     except pa.ArrowInvalid as error:
         raise DataError(f"{folder.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
     _refuse_pickles(folder, dataset.schema)

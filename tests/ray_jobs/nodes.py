@@ -15,7 +15,7 @@ import small
 from local_servers import free_port
 
 BIN = Path(sys.executable).parent
-WAIT_S = 900.0
+WAIT_S = 1500.0
 
 
 class Nodes:
