@@ -19,10 +19,12 @@ WAIT_S = 1500.0
 
 
 class Nodes:
-    """A head with no CPU, and workers. A context manager."""
+    """A head with no CPU, and workers. A context manager. `store` in bytes; `system` are settings of Ray's inside."""
 
-    def __init__(self, workers: int, cpus: float) -> None:
-        self._workers, self._cpus = workers, cpus
+    def __init__(
+        self, workers: int, cpus: float, *, store: int = 200 << 20, system: dict[str, Any] | None = None
+    ) -> None:
+        self._workers, self._cpus, self._store, self._system = workers, cpus, store, system
         self._environment = {"RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._nodes: dict[str, Any] = {}
 
@@ -31,7 +33,8 @@ class Nodes:
 
         self._before = {name: os.environ.get(name) for name in self._environment}
         os.environ.update(self._environment)
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), "dashboard_host": "127.0.0.1"}
+        head: dict[str, Any] = {"_system_config": self._system} if self._system else {}
+        head |= {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), "dashboard_host": "127.0.0.1"}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.dashboard = f"http://{self._cluster.webui_url}"
         for _ in range(self._workers):
@@ -50,7 +53,7 @@ class Nodes:
 
     def add(self) -> None:
         """One more worker, as an autoscaler would."""
-        node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=200 << 20)
+        node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=self._store)
         self._nodes[node.node_id] = node
 
     def kill(self, node_id: str) -> None:
