@@ -27,20 +27,20 @@ from pipeline.grading.structure import (
     read,
 )
 
-Judged = tuple[Literal["correct", "incorrect", "unparsable"], str]
+Decision = tuple[Literal["correct", "incorrect", "unparsable"], str]
 
 
-def judge(gold: str, answer: str) -> Judged:
+def judge(gold: str, answer: str) -> Decision:
     """Compare the normal form of an answer with that of the gold one, by the precision policy. May take its time."""
     return _judged(gold, answer, exact=False)
 
 
-def judge_exactly(one: str, other: str) -> Judged:
+def judge_exactly(one: str, other: str) -> Decision:
     """Compare two normal forms, neither of them gold, as exact values. May take its time."""
     return _judged(one, other, exact=True)
 
 
-def _judged(gold: str, answer: str, *, exact: bool) -> Judged:
+def _judged(gold: str, answer: str, *, exact: bool) -> Decision:
     formulas.tree.cache_clear()  # what earlier questions left there must not decide whether this one is done in time
     try:
         wanted, given = read(gold, exact=exact), read(answer, exact=exact)
