@@ -61,6 +61,7 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
             "dtype": settings.dtype,
             "max_model_len": settings.max_model_len,
             "tensor_parallel_size": max(1, gpus),
+            "load_format": "safetensors",  # no pickles
             "enable_prompt_tokens_details": True,
             **settings.engine,
         },

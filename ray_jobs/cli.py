@@ -11,7 +11,7 @@ from typing import NoReturn, cast
 
 from pipeline import config as configuration
 from pipeline.config import STAGES
-from pipeline.errors import StoppedError, UserError
+from pipeline.errors import ResourceError, StoppedError, UserError
 from pipeline.records import CONVENTIONS, Convention
 
 STAGE_HELP = {
@@ -78,6 +78,11 @@ def find_user_error(error: BaseException) -> UserError | None:
         if isinstance(current, UserError):
             # Ray's RayTaskError is also an instance of its cause, with a traceback as its text.
             return current if type(current).__module__ == UserError.__module__ else _unwrapped(current)
+        if "OutOfDiskError" in type(current).__name__:  # by name: not every command loads Ray
+            return ResourceError(
+                "a node's memory for Ray's objects is full, and so is the disk to which they are moved: free space there, or give nodes "
+                "more (ray start --object-store-memory, --object-spilling-directory), and run again: what is paid for is kept"
+            )
         seen.append(current)
         inner = getattr(current, "worker_failures", None)
         if isinstance(inner, dict):

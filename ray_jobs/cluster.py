@@ -21,6 +21,9 @@ from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
 from pipeline.errors import ResourceError
 from ray_jobs import stopping, worked
 
+ACCELERATOR = "accelerator_type:"
+"""What Ray's resource of a node's kind of GPU begins with; a worker takes a thousandth of it."""
+
 
 def connect(**options: Any) -> None:
     """Connect this process to the cluster; each stage does so at its start. `options` are further ones of `ray.init`."""
@@ -56,22 +59,32 @@ def keep_log(**ids: str) -> None:
 
 
 def require(
-    config: Config, stage: str, *, count: int, cpus: float, gpus: float = 0, tasks: bool = False, setting: str
+    config: Config,
+    stage: str,
+    *,
+    count: int,
+    cpus: float,
+    gpus: float = 0,
+    accelerator: str | None = None,
+    tasks: bool = False,
+    setting: str,
 ) -> None:
-    """Wait until the cluster has room for `count` workers of so many CPUs and GPUs each.
+    """Wait until the cluster has room for `count` workers of so many CPUs and GPUs each, on nodes of such an accelerator.
 
     With `tasks`, for a task of one CPU beside them: Ray Data reads and writes in such, and would wait for ever
     without a word. An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
     """
     deadline = time.monotonic() + config.cluster.wait_s
-    workers = [{"CPU": cpus, "GPU": gpus}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
+    kind = {f"{ACCELERATOR}{accelerator}": 0.001} if accelerator else {}
+    workers = [{"CPU": cpus, "GPU": gpus, **kind}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
     try:
         while not ((fits := _would_fit(workers)) and _free(workers)):
+            stopping.check()
             if time.monotonic() > deadline:
                 have, free = ray.cluster_resources(), ray.available_resources()
                 beside = " and one CPU for tasks" if tasks else ""
                 raise ResourceError(
-                    f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} GPU{beside}, but the cluster has "
+                    f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} {accelerator or 'GPU'}{beside}, but the cluster has "
                     f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
                     f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
                 )
@@ -131,5 +144,8 @@ def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
     """Ask for nodes that hold these: a floor for the cluster's size until the next call."""
     from ray.autoscaler.sdk import request_resources
 
-    whole = ({name: math.ceil(size) for name, size in worker.items() if size > 0} for worker in workers)
+    whole = (
+        {name: math.ceil(size) for name, size in worker.items() if size > 0 and not name.startswith(ACCELERATOR)}
+        for worker in workers
+    )
     request_resources(bundles=[bundle for bundle in whole if bundle])

@@ -4,11 +4,9 @@ import math
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
 import ray
-from ray.exceptions import OutOfDiskError
 
-from pipeline.errors import ResourceError
+from pipeline.errors import DataError
 from pipeline.records import arrow_schema
 from pipeline.storage import NamedErrors, Place, count_rows, read_columns, write_rows
 
@@ -58,20 +56,19 @@ def records_in(values: pa.Array, record: type) -> pa.Table:
 def write_parts(dataset: "ray.data.Dataset", table: Place) -> None:
     """Write a dataset of any rows as Parquet, replacing what is there; no file where it has none.
 
-    Raises DataError where the place cannot be written, ResourceError where a node's disk has no room for what Ray moves there.
+    Raises DataError where the place cannot be written.
     """
     table.delete()
     table.make_folder()
     try:
         dataset.write_parquet(table.path, filesystem=table.filesystem)
-    except OutOfDiskError as error:
-        raise ResourceError(
-            f"{table.uri!r} is not written: a node's memory for Ray's objects is full, and so is the disk to which they are moved: free "
-            "space there, or give nodes more (ray start --object-store-memory, --object-spilling-directory), and run again"
-        ) from error
     except OSError as error:  # Ray's error is also an instance of its cause, with a traceback as its text
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, FileNotFoundError):
+            first = str(cause).splitlines()[0]
+            raise DataError(f"cannot make {table.uri!r}: {first}: something took away what it is made of") from None
         with NamedErrors(table):
-            raise getattr(error, "cause", error) from None
+            raise cause from None
 
 
 def write(dataset: "ray.data.Dataset", table: Place, record: type) -> int:

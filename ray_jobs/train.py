@@ -65,6 +65,7 @@ def run(config: Config) -> Manifest:
     settings = config.train
     import_module("pipeline.train.trackers").check(settings.trackers)
     cluster.connect()
+    cluster.require(config, "train", count=1, cpus=settings.worker_cpus, setting="train.worker_cpus")
     mistake = ray.get(_base.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
     if mistake is not None:
         raise mistake
@@ -162,7 +163,8 @@ def _require_workers(config: Config) -> None:
         count=settings.min_workers or settings.workers,
         cpus=settings.worker_cpus,
         gpus=settings.worker_gpus,
-        setting="train.workers, worker_cpus or worker_gpus",
+        accelerator=settings.accelerator_type,
+        setting="train.workers, worker_cpus, worker_gpus or accelerator_type",
     )
 
 

@@ -4,11 +4,12 @@ In: `begin` when a stage begins. Out: `figures` at its end, for the manifest.
 """
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
-from ray._private import internal_api, state
+from ray._private import internal_api
 from ray.core.generated import common_pb2
 from ray.util.state import list_actors
 from ray.util.state.common import ActorState
@@ -20,40 +21,43 @@ SERVES = ("Serve", "Proxy")
 """What the classes of Ray Serve's actors begin with."""
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
 """Ray's reasons for the end of a node that are no loss."""
-ANSWER_S = 10.0
-"""How long Ray may take to say what it spilled."""
 
-_actors_earlier: set[str] = set()
+_losses_earlier: dict[str, int] = {}
+"""Of each actor that was there."""
 _lost_earlier: set[str] = set()
-_spilled_earlier = 0
+_spilled_earlier: dict[str, int] = {}
 
 
 def begin() -> None:
     """What was there until now is not this stage's."""
-    global _spilled_earlier
-    _actors_earlier.update(actor.actor_id for actor in _actors())
+    _losses_earlier.update((actor.actor_id, _losses(actor)) for actor in _actors())
     _lost_earlier.update(_lost_nodes())
-    _spilled_earlier = _spilled_bytes()
+    _spilled_earlier.update(_spilled_bytes())
 
 
 def figures() -> dict[str, Any]:
     """As a manifest wants them.
 
     `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
-    that ended before their work did; what they had under way was done again. `spilled_bytes`: what went to the nodes' disks because
-    their object stores were full.
+    that ended before their work did; what they had under way was done again. `spilled_bytes`: what went to the disks of the
+    nodes that are there now, because their object stores were full.
     """
-    found = [actor for actor in _actors() if actor.actor_id not in _actors_earlier and actor.class_name != "_Tally"]
-    again = sum(int(actor.num_restarts or 0) for actor in found)
+    found = [actor for actor in _actors() if actor.class_name != "_Tally"]
+    new = [actor for actor in found if actor.actor_id not in _losses_earlier]
     lost = {
         "nodes": len(_lost_nodes() - _lost_earlier),
-        "actors": again + sum(_died(actor) for actor in found if actor.state == "DEAD"),
+        "actors": sum(_losses(actor) - _losses_earlier.get(actor.actor_id, 0) for actor in found),
     }
     return {
-        "ray_actors": dict(sorted(Counter(actor.class_name for actor in found).items())),
+        "ray_actors": dict(sorted(Counter(actor.class_name for actor in new).items())),
         "lost": {name: count for name, count in lost.items() if count},
-        "spilled_bytes": max(0, _spilled_bytes() - _spilled_earlier),  # less where a node took its count away
+        "spilled_bytes": sum(now - _spilled_earlier.get(node, 0) for node, now in _spilled_bytes().items()),
     }
+
+
+def _losses(actor: ActorState) -> int:
+    """How often it ended before its work did."""
+    return int(actor.num_restarts or 0) + (actor.state == "DEAD" and _died(actor))
 
 
 def _died(actor: ActorState) -> bool:
@@ -78,11 +82,12 @@ def _actors() -> list[ActorState]:
     return [each for each in found if each.job_id == context.get_job_id() or each.class_name.startswith(SERVES)]
 
 
-def _spilled_bytes() -> int:
-    """By all nodes since they began. None where Ray does not tell."""
-    try:
-        told = internal_api.get_memory_info_reply(state.state, timeout_seconds=ANSWER_S)
-        return int(told.store_stats.spilled_bytes_total)
-    except grpc.RpcError as error:
-        log.warn("Ray does not tell what it spilled", error=str(error))
-        return 0
+def _spilled_bytes() -> dict[str, int]:
+    """By each node since it began. Without those that do not tell."""
+    found: dict[str, int] = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            with suppress(grpc.RpcError):
+                told = internal_api.node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], False)
+                found[node["NodeID"]] = int(told.store_stats.spilled_bytes_total)
+    return found

@@ -6,14 +6,21 @@ In: a local folder or a `Place`. Out: the same files at the other end; a local p
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs
 from filelock import FileLock
 
 from pipeline import records
 from pipeline.storage.place import NamedErrors, Place
+
+STREAMS = 16
+"""Files that are fetched at a time."""
+PIECE = 8 << 20
+"""Bytes that are asked for at a time."""
 
 
 def upload(folder: Path, target: Place) -> None:
@@ -62,11 +69,30 @@ def fetch(source: Place, into: Path) -> Path:
         if not target.exists():
             partial = into / f".{target.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            local = pyarrow.fs.LocalFileSystem()
-            with NamedErrors(source):
-                pyarrow.fs.copy_files(
-                    source.path, str(partial), source_filesystem=source.filesystem, destination_filesystem=local
-                )
-            partial.rename(target)
+            try:
+                _download(source, partial)
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _download(source: Place, target: Path) -> None:
+    """Several files at a time, each read in a thread of ours, where a read can be repeated (`s3`)."""
+
+    def one(file: Place) -> None:
+        path = target / file.uri.removeprefix(f"{source.uri.rstrip('/')}/")
+        with NamedErrors(Place(str(path))):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file.open() as opened, path.open("wb") as stream:
+                while piece := _piece(file, opened):
+                    stream.write(piece)
+
+    with ThreadPoolExecutor(STREAMS) as threads:
+        for _ in threads.map(one, source.files()):
+            pass
+
+
+def _piece(file: Place, opened: pa.NativeFile) -> bytes:
+    with NamedErrors(file):
+        return bytes(opened.read(PIECE))

@@ -22,7 +22,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.errors import DataError, ResourceError, StoppedError
-from pipeline.storage import s3
 from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
 
 NAME = "hold.json"
@@ -186,9 +185,9 @@ class _File:
                 from obstore.auth.boto3 import Boto3CredentialProvider
 
                 options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
-                options["region"] = s3.region_of(root.filesystem)  # of AWS's buckets pyarrow finds it out
-            if root.endpoint:
-                options |= {"endpoint": root.endpoint, "client_options": {**client, "allow_http": True}}
+                options["region"] = root.filesystem.region  # of AWS's buckets pyarrow finds it out
+                if root.endpoint:
+                    options |= {"endpoint": root.endpoint, "client_options": {**client, "allow_http": True}}
             self._store = obstore.store.from_url(root.uri, **options)
 
     def read(self) -> _Found | None:

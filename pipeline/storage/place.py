@@ -76,10 +76,16 @@ class Place:
         inside = (i.path.strip("/").removeprefix(root).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
         return [self / path for path in sorted(inside) if path.endswith(suffix)]
 
+    def open(self) -> pa.NativeFile:
+        """The file, to be read from anywhere, in the thread that asks."""
+        with NamedErrors(self):
+            file = self.filesystem.open_input_file(self.path)
+        return s3.patient(file) if isinstance(self.filesystem, s3.PatientS3) else file
+
     def read(self) -> bytes:
         """The file's bytes."""
-        with NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:
-            return bytes(stream.read())
+        with NamedErrors(self), self.open() as file:
+            return bytes(file.read())
 
     def lines(self, longest: int) -> Iterator[bytes]:
         """The file's lines with their ends, one at a time, unpacked where the name ends in `.gz` or `.zst`.
@@ -111,7 +117,7 @@ class Place:
             if self.is_local:
                 _write_local(Path(self.path), data)
                 return
-            with self.filesystem.open_output_stream(self.path) as stream:
+            with self.filesystem.open_output_stream(self.path, compression=None) as stream:
                 stream.write(data)
 
     def delete(self) -> None:

@@ -3,14 +3,14 @@
 In: a region and, for a service that is not AWS, its endpoint. Out: a filesystem that takes its patience along to other processes.
 
 pyarrow gives AWS's library a buffer as large as the range that it reads. The text of a 503 does not fit into that of a short range, and
-instead of a 503, which would be retried, comes an "AWS Error INTERNAL_FAILURE", which is not: `_Reader` reads those again.
+instead of a 503, which would be retried, comes an "AWS Error INTERNAL_FAILURE", which is not: `patient` reads those again. It is for
+readers of the thread that asks. Arrow's own threads, such as those of datasets, must not come to Python code: they crash a process that ends.
 """
 
 import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -24,9 +24,34 @@ _FIRST_PAUSE_S = 0.05
 _CUT_SHORT = "Failed to flush response stream"
 
 
-def filesystem(region: str, endpoint: str | None) -> pyarrow.fs.FileSystem:
+class PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
+    """Retries, also in another process, where pyarrow's own forgets them; and streams that are `patient`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (options,) = super().__reduce__()
+        return _with_retries, (options,)
+
+    def open_input_stream(self, path: str, compression: str | None = "detect", buffer_size: int | None = None) -> Any:
+        """As pyarrow's."""
+        return self._wrap_input_stream(patient(self.open_input_file(path)), path, compression, buffer_size)
+
+
+def _with_retries(options: dict[str, Any]) -> PatientS3:
+    return PatientS3(**options, retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS))
+
+
+@functools.lru_cache(maxsize=8)
+def filesystem(region: str, endpoint: str | None) -> PatientS3:
     """The filesystem of a region or, where it is given, of an endpoint (`config.Storage`)."""
-    return pyarrow.fs.PyFileSystem(_PatientS3(region, endpoint))
+    scheme, _, host = (endpoint or "").rpartition("://")
+    return _with_retries(
+        {
+            "region": region,
+            "endpoint_override": host.rstrip("/") or None,
+            "scheme": scheme or "https",
+            "allow_delayed_open": True,  # a small file is one request, not three
+        }
+    )
 
 
 def default_region() -> str:
@@ -34,78 +59,9 @@ def default_region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def region_of(found: pyarrow.fs.FileSystem) -> str:
-    """The region of one of ours, or of one of pyarrow's."""
-    return str(found.region if isinstance(found, pyarrow.fs.S3FileSystem) else found.handler.region)
-
-
-@functools.lru_cache(maxsize=8)
-def _native(region: str, endpoint: str | None) -> pyarrow.fs.S3FileSystem:
-    scheme, _, host = (endpoint or "").rpartition("://")
-    return pyarrow.fs.S3FileSystem(
-        region=region,
-        endpoint_override=host.rstrip("/") or None,
-        scheme=scheme or "https",
-        retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
-        allow_delayed_open=True,  # a small file is one request, not three
-    )
-
-
-@dataclass(frozen=True)
-class _PatientS3(pyarrow.fs.FileSystemHandler):  # type: ignore[misc]
-    """pyarrow's filesystem but for its readers. Pickled as the two words that make it: pyarrow's own would forget its retries."""
-
-    region: str
-    endpoint: str | None
-
-    @property
-    def _s3(self) -> pyarrow.fs.S3FileSystem:
-        return _native(self.region, self.endpoint)
-
-    def open_input_stream(self, path: str) -> pa.NativeFile:
-        return pa.PythonFile(_Reader(self._s3.open_input_file(path)), mode="r")
-
-    def open_input_file(self, path: str) -> pa.NativeFile:
-        return pa.PythonFile(_Reader(self._s3.open_input_file(path)), mode="r")
-
-    def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
-        return self._s3.open_output_stream(path, metadata=metadata)
-
-    def open_append_stream(self, path: str, metadata: Any) -> pa.NativeFile:
-        return self._s3.open_append_stream(path, metadata=metadata)
-
-    def get_file_info(self, paths: list[str]) -> list[pyarrow.fs.FileInfo]:
-        return list(self._s3.get_file_info(paths))
-
-    def get_file_info_selector(self, selector: pyarrow.fs.FileSelector) -> list[pyarrow.fs.FileInfo]:
-        return list(self._s3.get_file_info(selector))
-
-    def create_dir(self, path: str, recursive: bool) -> None:
-        self._s3.create_dir(path, recursive=recursive)
-
-    def delete_dir(self, path: str) -> None:
-        self._s3.delete_dir(path)
-
-    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
-        self._s3.delete_dir_contents(path, missing_dir_ok=missing_dir_ok)
-
-    def delete_root_dir_contents(self) -> None:
-        self._s3.delete_dir_contents("", accept_root_dir=True)
-
-    def delete_file(self, path: str) -> None:
-        self._s3.delete_file(path)
-
-    def move(self, src: str, dest: str) -> None:
-        self._s3.move(src, dest)
-
-    def copy_file(self, src: str, dest: str) -> None:
-        self._s3.copy_file(src, dest)
-
-    def normalize_path(self, path: str) -> str:
-        return str(self._s3.normalize_path(path))
-
-    def get_type_name(self) -> str:
-        return "s3"
+def patient(file: pa.NativeFile) -> pa.NativeFile:
+    """The same file, of which a read that S3 was too busy for is done again."""
+    return pa.PythonFile(_Reader(file), mode="r")
 
 
 class _Reader:

@@ -6,12 +6,12 @@ asked for.
 
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from pipeline import records
@@ -19,6 +19,9 @@ from pipeline.errors import DataError
 from pipeline.storage.place import NamedErrors, Place
 
 R = TypeVar("R")
+T = TypeVar("T")
+READERS = 16
+"""Files of a table that are read at a time: a bucket answers many as fast as one."""
 PICKLED = "ray.data.arrow_pickled_object"
 """Ray Data's type for Python objects: where ray.data is imported, to look at a value of it runs code of whoever wrote the file."""
 
@@ -42,14 +45,12 @@ def read_rows(folder: Place, record: type[R]) -> list[R]:
 
 def read_table(folder: Place, record: type) -> pa.Table:
     """A table of records as Arrow, in the order of its files."""
-    with NamedErrors(folder):
-        return _dataset(folder, record).to_table(columns=_columns(record))
+    return pa.concat_tables(_each(folder, _columns(record), _table), promote_options="permissive")
 
 
 def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
     """Some columns of any Parquet table, in the order of its files."""
-    with NamedErrors(folder):
-        return _dataset(folder, None).to_table(columns=list(columns))
+    return pa.concat_tables(_each(folder, list(columns), _table), promote_options="permissive")
 
 
 def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
@@ -88,14 +89,14 @@ def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
 
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
-    with NamedErrors(folder):
-        return int(_dataset(folder, record).count_rows())
+    return sum(_each(folder, _columns(record), lambda parquet, _: int(parquet.metadata.num_rows)))
 
 
 def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of any Parquet table, one at a time; some of their columns, or all."""
-    with NamedErrors(folder):
-        for batch in _dataset(folder, None).to_batches(None if columns is None else list(columns), batch_size=256):
+    wanted = None if columns is None else list(columns)
+    for file in _files(folder):
+        for batch in batches(file, wanted, 256):
             yield from batch.to_pylist()
 
 
@@ -131,16 +132,17 @@ def column_names(file: Place) -> list[str]:
         return list(parquet.schema_arrow.names) if parquet.metadata.num_rows else []
 
 
-def batches(file: Place, columns: Iterable[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Some columns of a Parquet file, so many rows at a time; no more than a row group is in memory."""
+def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    """Some columns of a Parquet file, or all, so many rows at a time; no more than a row group is in memory."""
+    wanted = None if columns is None else list(columns)
     with _parquet(file) as parquet:
-        yield from parquet.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
+        yield from parquet.iter_batches(batch_size=rows, columns=wanted, use_threads=False)
 
 
 @contextmanager
 def _parquet(file: Place) -> Iterator[pq.ParquetFile]:
     try:
-        with NamedErrors(file), pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+        with NamedErrors(file), file.open() as opened, pq.ParquetFile(opened) as parquet:
             _refuse_pickles(file, parquet.schema_arrow)
             yield parquet
     except pa.ArrowInvalid as error:
@@ -168,22 +170,27 @@ def _columns(record: type) -> list[str]:
     return [field.name for field in dataclasses.fields(record)]
 
 
-def _dataset(folder: Place, record: type | None) -> "pyarrow.dataset.Dataset":
-    """`folder` may be a single file too."""
+def _files(folder: Place) -> list[Place]:
+    """Those of a table; `folder` may be a single file too."""
     files = [folder] if folder.uri.endswith(".parquet") and not folder.is_folder() else folder.files(".parquet")
     if not files:
         raise DataError(f"{folder.uri!r} holds no Parquet files: run the stage that makes it")
-    paths = [file.path for file in files]
-    try:
-        with NamedErrors(folder):
-            dataset = pyarrow.dataset.dataset(paths, format="parquet", filesystem=folder.filesystem)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{folder.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
-    _refuse_pickles(folder, dataset.schema)
-    if record is not None:
-        missing = set(_columns(record)) - set(dataset.schema.names)
-        if missing:
-            raise DataError(
-                f"{folder.uri!r} lacks the column {sorted(missing)[0]!r} of {record.__name__}: redo the stage that makes it"
-            )
-    return dataset
+    return files
+
+
+def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile, list[str]], T]) -> list[T]:
+    """What is found in each file of a table that must have these columns, in the order of its files; several are read at a time."""
+
+    def found(file: Place) -> T:
+        with _parquet(file) as parquet:
+            lacking = sorted(set(columns) - set(parquet.schema_arrow.names))
+            if lacking:
+                raise DataError(f"{folder.uri!r} lacks the column {lacking[0]!r}: redo the stage that makes it")
+            return work(parquet, columns)
+
+    with ThreadPoolExecutor(READERS) as threads:
+        return list(threads.map(found, _files(folder)))
+
+
+def _table(parquet: pq.ParquetFile, columns: list[str]) -> pa.Table:
+    return parquet.read(columns, use_threads=False)

@@ -30,7 +30,7 @@ MEND = "give train.model a Hugging Face model folder, a hub name, a .gguf file o
 
 SHARD_SIZE = "5GB"
 """Of a file of an exported model's weights."""
-WEIGHTS = (".safetensors", ".bin")
+WEIGHTS = ".safetensors"
 DESCRIPTION = (".json", ".jinja", ".txt", ".model")
 """The files of a model's tokenizer and shape."""
 
@@ -109,7 +109,9 @@ def _folder(place: Place, weights: bool) -> Path:
     if "config.json" not in names:
         raise DataError(f"train.model is {place.uri!r}, which holds no config.json, so it is no model folder: {MEND}")
     if not any(name.endswith(WEIGHTS) for name in names):
-        raise DataError(f"train.model is {place.uri!r}, which holds no weights (*.safetensors): {MEND}")
+        raise DataError(
+            f"train.model is {place.uri!r}, which holds no weights (*.safetensors; pickles, *.bin, are not read): {MEND}"
+        )
     if weights or place.is_local:
         return storage.fetch(place, cache_folder())
     light = Path(tempfile.mkdtemp(prefix="longthought-model-"))
@@ -145,11 +147,15 @@ def rope_of(text: Any) -> Mapping[str, Any]:
 def load_model(source: Source, dtype: torch.dtype, rope: Rope | None = None) -> Any:
     """The model in memory, ready to be trained."""
     transformers_logging.disable_progress_bar()
-    gguf = {"quantization_config": GgufConfig(gguf_file=source.gguf_file, dequantize=True)} if source.gguf_file else {}
+    kind = (
+        {"gguf_file": source.gguf_file, "quantization_config": GgufConfig(gguf_file=source.gguf_file, dequantize=True)}
+        if source.gguf_file
+        else {"use_safetensors": True}
+    )
     config = load_config(source, rope)
     with _Explained(source, "model"):
         model = AutoModelForCausalLM.from_pretrained(
-            source.location, config=config, gguf_file=source.gguf_file, dtype=dtype, attn_implementation="sdpa", **gguf
+            source.location, config=config, dtype=dtype, attn_implementation="sdpa", **kind
         )
     model.config.use_cache = False
     return model

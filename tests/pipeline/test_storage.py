@@ -1,5 +1,6 @@
 """Places and tables on a disk and on S3: whole or not at all, and failures in one line."""
 
+import gzip
 import pickle
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def test_a_missing_column_is_named(place: Place) -> None:
     file = place / "t" / "00000.parquet"
     table = pq.read_table(file.path, filesystem=file.filesystem).drop_columns(["matched_by"])
     pq.write_table(table, file.path, filesystem=file.filesystem)
-    with pytest.raises(DataError, match="lacks the column 'matched_by' of Verdict: redo the stage"):
+    with pytest.raises(DataError, match="lacks the column 'matched_by': redo the stage"):
         storage.read_rows(place / "t", Verdict)
 
 
@@ -214,9 +215,10 @@ def test_busy_storage_is_asked_again(s3_endpoint: str, tmp_path: Path) -> None:
             assert storage.read_rows(root / f"{number}", Verdict) == verdicts(5)
             with away.open_output_stream(f"{root.path}/away/{number}") as stream:
                 stream.write(b"there")
-            with away.open_input_file(f"{root.path}/away/{number}") as file:  # less than the text of a 503
+            with (root / "away" / f"{number}").open() as file:  # less than the text of a 503
                 assert (file.read(), file.read_at(2, 3), file.size()) == (b"there", b"re", 5)
-            assert (root / "away" / f"{number}").read() == b"there"
+            with away.open_input_stream(f"{root.path}/away/{number}") as stream:
+                assert stream.read() == b"there"
         assert storage.fetch(root / "away", tmp_path).joinpath("23").read_bytes() == b"there"
         assert len(root.files()) == 48
         assert line.refused > 100 and line.lost > 1  # more than an allowance of retries lasts for
@@ -229,3 +231,34 @@ def test_storage_that_lets_nobody_in_is_said_in_one_line(s3_endpoint: str) -> No
             with pytest.raises(DataError, match=r"^cannot use 's3://.*check bucket, credentials and endpoint$") as told:
                 work()
             assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "b.bz2", "deep/c.txt"])
+def test_what_is_written_or_brought_somewhere_comes_back_as_it_was(name: str, place: Place, tmp_path: Path) -> None:
+    (tmp_path / "from" / name).parent.mkdir(parents=True)
+    data = gzip.compress(b"x" * 1000)
+    (tmp_path / "from" / name).write_bytes(data)
+    storage.upload(tmp_path / "from", place / "to")
+    assert storage.fetch(place / "to", tmp_path / "back").joinpath(name).read_bytes() == data
+    with (place / "to" / name).open() as file:
+        assert file.read() == data
+    (place / "written" / name).write(data)
+    assert (place / "written" / name).read() == data
+    assert storage.fetch(place / "written", tmp_path / "back").joinpath(name).read_bytes() == data
+
+
+READS = """
+import sys
+from pipeline import storage
+place = storage.Place(*sys.argv[1:])
+next(storage.iter_dicts(place))
+storage.read_columns(place, ["trace_id"])
+"""
+
+
+def test_a_process_that_read_a_table_in_a_bucket_ends_well(s3_endpoint: str) -> None:
+    place = Place(f"s3://{BUCKET}/ends", s3_endpoint)
+    storage.write_rows(place, Verdict, verdicts(80), rows_per_file=10)
+    command = [sys.executable, "-c", READS, place.uri, s3_endpoint]
+    for _ in range(6):
+        assert subprocess.run(command, cwd=REPO, timeout=30).returncode == 0

@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_line_and_the_stage_is_done_when_there_is_room(tmp_pa
         status, said = verify(nodes, tmp_path, settings)
     assert status == 2, said[-5000:]
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "/verdicts' is not written" in error and "and so is the disk" in error and "Traceback" not in said
+    assert "memory for Ray's objects is full, and so is the disk" in error and "Traceback" not in said
     folder = StageFolder(Place(str(tmp_path / "run")), "verify")
     assert folder.manifest() is None
     with Nodes(workers=1, cpus=2) as nodes:

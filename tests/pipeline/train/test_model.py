@@ -109,7 +109,8 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no config\.json"):
         model.find(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(DataError, match="holds no weights"):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickles")
+    with pytest.raises(DataError, match=r"holds no weights .*pickles, \*\.bin, are not read"):
         model.find(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(DataError, match="cannot be loaded") as refusal:
