@@ -21,12 +21,13 @@ sys.path.append(str(Path(__file__).parents[1] / "pipeline" / "train"))
 from local_servers import SlowLine
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, DataError, ResourceError
+from pipeline.errors import ConfigError, DataError, ResourceError, StoppedError
 from pipeline.records import Example, Message, PackedRow, Rejected, Step
 from pipeline.stage import Manifest, StageFolder, StageRun, model_place, root_of
 from pipeline.storage import Place, read_rows, write_rows
 from pipeline.train import marker
-from ray_jobs.train import OUR_LIST, RAYS_LIST
+from ray_jobs import stopping
+from ray_jobs.train import OUR_LIST, RAYS_LIST, _require_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.train]
 
@@ -226,6 +227,21 @@ def test_gpus_the_cluster_lacks_are_said_in_time(cluster, model_folder, tmp_path
     with pytest.raises(ResourceError, match=r"train needs 2 workers of 0.5 CPU and 1 GPU, .* 0 GPU"):
         train(config)
     assert time.monotonic() - started < 60
+
+
+def test_a_stop_is_heard_while_nodes_are_waited_for(cluster, model_folder, tmp_path, monkeypatch):
+    config = prepare(tmp_path, model_folder, worker_gpus=1, dtype="bfloat16")
+    patient = config.model_copy(update={"cluster": config.cluster.model_copy(update={"wait_s": 600.0})})
+    monkeypatch.setattr(stopping, "_asked", [])
+    threading.Timer(3.0, stopping._asked.append, (signal.SIGTERM,)).start()
+    with pytest.raises(StoppedError), stopping.ends_by(lambda: None):
+        _require_workers(patient)
+
+
+def test_nodes_of_another_gpu_are_said(cluster, model_folder, tmp_path):
+    config = prepare(tmp_path, model_folder, accelerator_type="H100")
+    with pytest.raises(ResourceError, match=r"train needs 2 workers of 0.5 CPU and 0 H100, .*accelerator_type"):
+        _require_workers(config)
 
 
 def test_a_half_written_model_does_not_look_complete(model_folder, tmp_path):
