@@ -77,15 +77,15 @@ class Place:
         return [self / path for path in sorted(inside) if path.endswith(suffix)]
 
     def open(self) -> pa.NativeFile:
-        """The file, to be read from anywhere, in the thread that asks."""
+        """The file as it is, to be read from anywhere, in the thread that asks."""
         with NamedErrors(self):
             file = self.filesystem.open_input_file(self.path)
         return s3.patient(file) if isinstance(self.filesystem, s3.PatientS3) else file
 
     def read(self) -> bytes:
-        """The file's bytes."""
-        with NamedErrors(self), self.open() as file:
-            return bytes(file.read())
+        """The file's bytes, unpacked where the name ends in `.gz` or `.zst`."""
+        with NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
 
     def lines(self, longest: int) -> Iterator[bytes]:
         """The file's lines with their ends, one at a time, unpacked where the name ends in `.gz` or `.zst`.
@@ -112,7 +112,7 @@ class Place:
         return found.hexdigest()[:16]
 
     def write(self, data: bytes) -> None:
-        """Write the file whole or not at all, and durably."""
+        """Write the file whole or not at all, and durably; as it is, whatever its name."""
         with NamedErrors(self):
             if self.is_local:
                 _write_local(Path(self.path), data)

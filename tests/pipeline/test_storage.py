@@ -243,7 +243,8 @@ def test_what_is_written_or_brought_somewhere_comes_back_as_it_was(name: str, pl
     with (place / "to" / name).open() as file:
         assert file.read() == data
     (place / "written" / name).write(data)
-    assert (place / "written" / name).read() == data
+    with (place / "written" / name).open() as file:
+        assert file.read() == data
     assert storage.fetch(place / "written", tmp_path / "back").joinpath(name).read_bytes() == data
 
 
