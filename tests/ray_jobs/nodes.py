@@ -60,6 +60,12 @@ class Nodes:
         """`kill -9` of a node's raylet: what runs there goes with it."""
         os.kill(self._nodes.pop(node_id).all_processes["raylet"][0].process.pid, signal.SIGKILL)
 
+    def kill_head(self) -> None:
+        """`kill -9` of all that is the head, as where its machine is lost."""
+        for started in self._cluster.head_node.all_processes.values():
+            for each in started:
+                each.process.kill()
+
     def wait_for_host(self, actor: str, driver: "Driver") -> str:
         """The worker node on which an actor of such a class is alive."""
         from ray.util.state import list_actors

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -205,6 +206,37 @@ def test_the_policies_are_ones_that_iam_takes(aws: None, machines: dict[str, Any
         iam.create_policy(PolicyName=name, PolicyDocument=text)
     with pytest.raises(Exception, match="Syntax errors in policy"):
         iam.create_policy(PolicyName="planted", PolicyDocument=text.replace("Effect", "Efect"))
+
+
+def roles(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["aws_roles.py", str(path)])
+    runpy.run_path(str(ROOT / "configs/aws_roles.py"), run_name="__main__")
+
+
+def test_the_roles_of_the_nodes_are_made_once_with_their_policies(
+    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "cluster.yaml"
+    text = (ROOT / "cluster.yaml").read_text().replace("YOUR-ACCOUNT", "123456789012")
+    for name, filled in (("HEAD-PROFILE", "the-head"), ("WORKER-PROFILE", "a-worker"), ("BUCKET", "bucket")):
+        text = text.replace(f"YOUR-{name}", filled)
+    named.write_text(text)
+    roles(named, monkeypatch)
+    roles(named, monkeypatch)
+    iam = boto3.client("iam", region_name="us-west-2")
+    for name, policies in (("the-head", {"head_policy", "bucket_policy"}), ("a-worker", {"bucket_policy"})):
+        (role,) = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
+        assert role["RoleName"] == name and set(iam.list_role_policies(RoleName=name)["PolicyNames"]) == policies
+    passed = iam.get_role_policy(RoleName="the-head", PolicyName="head_policy")["PolicyDocument"]
+    assert iam.get_role(RoleName="a-worker")["Role"]["Arn"] in json.dumps(passed)
+
+
+def test_roles_are_not_made_for_names_that_are_not_filled_in(
+    aws: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        roles(ROOT / "cluster.yaml", monkeypatch)
+    assert ended.value.code == 2 and "still says YOUR-" in capsys.readouterr().err
 
 
 def test_pods_and_machines_are_the_same(machines: dict[str, Any], pods: list[dict[str, Any]]) -> None:

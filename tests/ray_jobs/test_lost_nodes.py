@@ -57,3 +57,29 @@ def test_a_node_that_is_lost_in_distill_verify_train_and_evaluate_changes_nothin
             meant.rejected,
             meant.tables,
         )
+
+
+def test_a_head_that_is_lost_costs_what_was_under_way(tmp_path: Path, s3: str, start_teacher: Any) -> None:
+    small_run.write(tmp_path)
+    teacher = start_teacher(tmp_path / "traces.jsonl", "--latency", "1")
+    root = Place(f"s3://bucket/head-{tmp_path.name}", s3)
+    settings = small_run.settings(tmp_path, root, teacher.url)
+
+    def started(nodes: Nodes, stage: str) -> Driver:
+        return Driver(nodes, tmp_path / f"{stage}.log", small.arguments(stage, settings))
+
+    with Nodes(workers=2, cpus=2) as nodes:
+        until((curate := started(nodes, "curate")).ended, curate.log)
+        driver = started(nodes, "distill")
+        driver.until_shown(r"\[distill\] \d\d+ of")
+        driver.process.kill()
+        nodes.kill_head()
+    bought = teacher.stats()["answers"]
+    assert StageFolder(root, "distill").manifest() is None and bought < len(small_run.SUMS)
+    with Nodes(workers=2, cpus=2) as nodes:
+        until((driver := started(nodes, "distill")).ended, driver.log)
+    made = StageFolder(root, "distill").require()
+    assert made.rows_out == len(small_run.SUMS)
+    in_flight_or_not_yet_in_the_bucket = 24 * 4
+    assert made.stored_replies >= bought - in_flight_or_not_yet_in_the_bucket
+    assert teacher.stats()["answered_again"] <= in_flight_or_not_yet_in_the_bucket
