@@ -78,14 +78,14 @@ def fetch(source: Place, into: Path) -> Path:
 
 
 def _download(source: Place, target: Path) -> None:
-    """Several files at a time, each read in a thread of ours, where a read can be repeated (`s3`)."""
+    """Several files at a time; as streams, which S3 may be too busy for at times (`s3`)."""
 
     def one(file: Place) -> None:
         path = target / file.uri.removeprefix(f"{source.uri.rstrip('/')}/")
         with NamedErrors(Place(str(path))):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with file.open() as opened, path.open("wb") as stream:
-                while piece := _piece(file, opened):
+            with _opened(file) as source_stream, path.open("wb") as stream:
+                while piece := _piece(file, source_stream):
                     stream.write(piece)
 
     with ThreadPoolExecutor(STREAMS) as threads:
@@ -93,6 +93,11 @@ def _download(source: Place, target: Path) -> None:
             pass
 
 
-def _piece(file: Place, opened: pa.NativeFile) -> bytes:
+def _opened(file: Place) -> pa.NativeFile:
     with NamedErrors(file):
-        return bytes(opened.read(PIECE))
+        return file.filesystem.open_input_stream(file.path, compression=None)
+
+
+def _piece(file: Place, stream: pa.NativeFile) -> bytes:
+    with NamedErrors(file):
+        return bytes(stream.read(PIECE))

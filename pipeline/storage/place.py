@@ -76,12 +76,6 @@ class Place:
         inside = (i.path.strip("/").removeprefix(root).lstrip("/") for i in infos if i.type == pyarrow.fs.FileType.File)
         return [self / path for path in sorted(inside) if path.endswith(suffix)]
 
-    def open(self) -> pa.NativeFile:
-        """The file as it is, to be read from anywhere, in the thread that asks."""
-        with NamedErrors(self):
-            file = self.filesystem.open_input_file(self.path)
-        return s3.patient(file) if isinstance(self.filesystem, s3.PatientS3) else file
-
     def read(self) -> bytes:
         """The file's bytes, unpacked where the name ends in `.gz` or `.zst`."""
         with NamedErrors(self), self.filesystem.open_input_stream(self.path) as stream:

@@ -3,18 +3,21 @@
 In: a region and, for a service that is not AWS, its endpoint. Out: a filesystem that takes its patience along to other processes.
 
 pyarrow gives AWS's library a buffer as large as the range that it reads. The text of a 503 does not fit into that of a short range, and
-instead of a 503, which would be retried, comes an "AWS Error INTERNAL_FAILURE", which is not: `patient` reads those again. It is for
-readers of the thread that asks. Arrow's own threads, such as those of datasets, must not come to Python code: they crash a process that ends.
+instead of a 503, which would be retried, comes an "AWS Error INTERNAL_FAILURE", which is not. Streams read those again by themselves; who
+reads otherwise does it by `again`. A file that reads again by itself would be Python to Arrow, whose threads crash when they let go of such
+things in a process that ends.
 """
 
 import functools
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs
+
+T = TypeVar("T")
 
 _ATTEMPTS = 9
 """Of a request, with pauses that double, 13 s in all: it asks for patience with 503. pyarrow's own strategy makes three, and after
@@ -25,7 +28,7 @@ _CUT_SHORT = "Failed to flush response stream"
 
 
 class PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
-    """Retries, also in another process, where pyarrow's own forgets them; and streams that are `patient`."""
+    """Keeps its retries in another process, where pyarrow's own forgets them. Its streams read `again`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (options,) = super().__reduce__()
@@ -33,7 +36,8 @@ class PatientS3(pyarrow.fs.S3FileSystem):  # type: ignore[misc]
 
     def open_input_stream(self, path: str, compression: str | None = "detect", buffer_size: int | None = None) -> Any:
         """As pyarrow's."""
-        return self._wrap_input_stream(patient(self.open_input_file(path)), path, compression, buffer_size)
+        stream = pa.PythonFile(_Stream(self.open_input_file(path)), mode="r")
+        return self._wrap_input_stream(stream, path, compression, buffer_size)
 
 
 def _with_retries(options: dict[str, Any]) -> PatientS3:
@@ -59,13 +63,22 @@ def default_region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def patient(file: pa.NativeFile) -> pa.NativeFile:
-    """The same file, of which a read that S3 was too busy for is done again."""
-    return pa.PythonFile(_Reader(file), mode="r")
+def again(work: Callable[[], T]) -> T:
+    """What some work gives, which is begun anew where S3 was too busy for a short read."""
+    pause_s = _FIRST_PAUSE_S
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except OSError as error:
+            if _CUT_SHORT not in str(error):
+                raise
+        time.sleep(pause_s)
+        pause_s *= 2
+    return work()
 
 
-class _Reader:
-    """What `pa.PythonFile` asks of a file."""
+class _Stream:
+    """What `pa.PythonFile` asks of a file that is read from its begin to its end."""
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file = file
@@ -76,19 +89,4 @@ class _Reader:
         return bool(self._file.closed)
 
     def read(self, size: int) -> Any:
-        return self._again(self._file.read, size)
-
-    def read_buffer(self, size: int) -> Any:
-        return self._again(self._file.read_buffer, size)
-
-    def _again(self, read: Callable[[int], Any], size: int) -> Any:
-        pause_s = _FIRST_PAUSE_S
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return read(size)  # one that fails does not move on
-            except OSError as error:
-                if _CUT_SHORT not in str(error):
-                    raise
-            time.sleep(pause_s)
-            pause_s *= 2
-        return read(size)
+        return again(lambda: self._file.read(size))  # one that fails does not move on

@@ -5,10 +5,12 @@ asked for.
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import records
 from pipeline.errors import DataError
+from pipeline.storage import s3
 from pipeline.storage.place import NamedErrors, Place
 
 R = TypeVar("R")
@@ -45,12 +48,12 @@ def read_rows(folder: Place, record: type[R]) -> list[R]:
 
 def read_table(folder: Place, record: type) -> pa.Table:
     """A table of records as Arrow, in the order of its files."""
-    return pa.concat_tables(_each(folder, _columns(record), _table), promote_options="permissive")
+    return _joined(folder, _columns(record))
 
 
 def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
     """Some columns of any Parquet table, in the order of its files."""
-    return pa.concat_tables(_each(folder, list(columns), _table), promote_options="permissive")
+    return _joined(folder, list(columns))
 
 
 def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
@@ -58,17 +61,15 @@ def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]
     found: list[R] = []
     first = 0
     for file in folder.files(".parquet"):
-        with _parquet(file) as parquet:
-            end = first + parquet.metadata.num_rows
-            if first < stop and end > start:
-                found += records.from_table(
-                    record, _slice_of(parquet, record, max(start, first) - first, min(stop, end) - first)
-                )
-            first = end
+        end = first + _within(file, _count)
+        if first < stop and end > start:
+            here = (max(start, first) - first, min(stop, end) - first)
+            found += records.from_table(record, _within(file, functools.partial(_slice_of, record, *here)))
+        first = end
     return found
 
 
-def _slice_of(parquet: pq.ParquetFile, record: type, start: int, stop: int) -> pa.Table:
+def _slice_of(record: type, start: int, stop: int, parquet: pq.ParquetFile) -> pa.Table:
     groups, before, first = [], 0, 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
@@ -89,7 +90,7 @@ def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
 
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
-    return sum(_each(folder, _columns(record), lambda parquet, _: int(parquet.metadata.num_rows)))
+    return sum(_each(folder, _columns(record), _count))
 
 
 def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -106,17 +107,16 @@ def rows_at(folder: Place, positions: Iterable[int]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     start = 0
     for file in folder.files(".parquet"):
-        with _parquet(file) as parquet:
-            end = start + parquet.metadata.num_rows
-            here = [position - start for position in wanted if start <= position < end]
-            found += _rows_of(parquet, here) if here else []
-            start = end
+        end = start + _within(file, _count)
+        here = [position - start for position in wanted if start <= position < end]
+        found += _rows_of(file, here) if here else []
+        start = end
     return found
 
 
-def _rows_of(parquet: pq.ParquetFile, positions: list[int]) -> Iterator[dict[str, Any]]:
+def _rows_of(file: Place, positions: list[int]) -> Iterator[dict[str, Any]]:
     start = 0
-    for batch in parquet.iter_batches(batch_size=64, use_threads=False):
+    for batch in batches(file, None, 64):
         end = start + batch.num_rows
         for position in positions:
             if start <= position < end:
@@ -128,25 +128,63 @@ def _rows_of(parquet: pq.ParquetFile, positions: list[int]) -> Iterator[dict[str
 
 def column_names(file: Place) -> list[str]:
     """The columns of a Parquet file; none where it has no rows."""
-    with _parquet(file) as parquet:
-        return list(parquet.schema_arrow.names) if parquet.metadata.num_rows else []
+    return _within(file, lambda parquet: list(parquet.schema_arrow.names) if parquet.metadata.num_rows else [])
 
 
 def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     """Some columns of a Parquet file, or all, so many rows at a time; no more than a row group is in memory."""
     wanted = None if columns is None else list(columns)
-    with _parquet(file) as parquet:
-        yield from parquet.iter_batches(batch_size=rows, columns=wanted, use_threads=False)
+    source: Iterator[pa.RecordBatch] | None = None
+    given = 0
+
+    def following() -> pa.RecordBatch | None:
+        nonlocal source
+        try:
+            if source is None:
+                whole = _open(file).iter_batches(batch_size=rows, columns=wanted, use_threads=False)
+                source = islice(whole, given, None)
+            return next(source, None)
+        except OSError:
+            source = None
+            raise
+
+    while True:
+        with _named_errors(file):
+            batch = s3.again(following)
+        if batch is None:
+            return
+        given += 1
+        yield batch
+
+
+def _within(file: Place, work: Callable[[pq.ParquetFile], T]) -> T:
+    """What some work finds in a Parquet file."""
+
+    def found() -> T:
+        with _open(file) as parquet:
+            return work(parquet)
+
+    with _named_errors(file):
+        return s3.again(found)
+
+
+def _open(file: Place) -> pq.ParquetFile:
+    parquet = pq.ParquetFile(file.path, filesystem=file.filesystem)
+    _refuse_pickles(file, parquet.schema_arrow)
+    return parquet
 
 
 @contextmanager
-def _parquet(file: Place) -> Iterator[pq.ParquetFile]:
+def _named_errors(file: Place) -> Iterator[None]:
     try:
-        with NamedErrors(file), file.open() as opened, pq.ParquetFile(opened) as parquet:
-            _refuse_pickles(file, parquet.schema_arrow)
-            yield parquet
+        with NamedErrors(file):
+            yield
     except pa.ArrowInvalid as error:
         raise DataError(f"{file.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
+
+
+def _count(parquet: pq.ParquetFile) -> int:
+    return int(parquet.metadata.num_rows)
 
 
 def _refuse_pickles(place: Place, schema: pa.Schema) -> None:
@@ -178,19 +216,19 @@ def _files(folder: Place) -> list[Place]:
     return files
 
 
-def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile, list[str]], T]) -> list[T]:
+def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile], T]) -> list[T]:
     """What is found in each file of a table that must have these columns, in the order of its files; several are read at a time."""
 
-    def found(file: Place) -> T:
-        with _parquet(file) as parquet:
-            lacking = sorted(set(columns) - set(parquet.schema_arrow.names))
-            if lacking:
-                raise DataError(f"{folder.uri!r} lacks the column {lacking[0]!r}: redo the stage that makes it")
-            return work(parquet, columns)
+    def found(parquet: pq.ParquetFile) -> T:
+        lacking = sorted(set(columns) - set(parquet.schema_arrow.names))
+        if lacking:
+            raise DataError(f"{folder.uri!r} lacks the column {lacking[0]!r}: redo the stage that makes it")
+        return work(parquet)
 
     with ThreadPoolExecutor(READERS) as threads:
-        return list(threads.map(found, _files(folder)))
+        return list(threads.map(lambda file: _within(file, found), _files(folder)))
 
 
-def _table(parquet: pq.ParquetFile, columns: list[str]) -> pa.Table:
-    return parquet.read(columns, use_threads=False)
+def _joined(folder: Place, columns: list[str]) -> pa.Table:
+    tables = _each(folder, columns, lambda parquet: parquet.read(columns, use_threads=False))
+    return pa.concat_tables(tables, promote_options="permissive")

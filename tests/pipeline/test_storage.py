@@ -213,10 +213,10 @@ def test_busy_storage_is_asked_again(s3_endpoint: str, tmp_path: Path) -> None:
         for number in range(24):
             storage.write_rows(root / f"{number}", Verdict, verdicts(5))
             assert storage.read_rows(root / f"{number}", Verdict) == verdicts(5)
+            graders = [row["grader"] for row in storage.iter_dicts(root / f"{number}", ["grader"])]  # a short range
+            assert graders == ["symbolic"] * 5
             with away.open_output_stream(f"{root.path}/away/{number}") as stream:
                 stream.write(b"there")
-            with (root / "away" / f"{number}").open() as file:  # less than the text of a 503
-                assert (file.read(), file.read_at(2, 3), file.size()) == (b"there", b"re", 5)
             with away.open_input_stream(f"{root.path}/away/{number}") as stream:
                 assert stream.read() == b"there"
         assert storage.fetch(root / "away", tmp_path).joinpath("23").read_bytes() == b"there"
@@ -240,11 +240,7 @@ def test_what_is_written_or_brought_somewhere_comes_back_as_it_was(name: str, pl
     (tmp_path / "from" / name).write_bytes(data)
     storage.upload(tmp_path / "from", place / "to")
     assert storage.fetch(place / "to", tmp_path / "back").joinpath(name).read_bytes() == data
-    with (place / "to" / name).open() as file:
-        assert file.read() == data
     (place / "written" / name).write(data)
-    with (place / "written" / name).open() as file:
-        assert file.read() == data
     assert storage.fetch(place / "written", tmp_path / "back").joinpath(name).read_bytes() == data
 
 
