@@ -69,6 +69,7 @@ def fetch(source: Place, into: Path) -> Path:
         if not target.exists():
             partial = into / f".{target.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
             try:
                 _download(source, partial)
                 partial.rename(target)

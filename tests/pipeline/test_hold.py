@@ -132,3 +132,7 @@ def test_a_bucket_that_is_not_there_is_said_in_one_line(s3_endpoint: str) -> Non
     ):
         raise AssertionError
     assert "\n" not in str(told.value)
+
+
+def test_an_endpoint_is_of_s3_alone() -> None:
+    hold._File(Place("gs://bucket/run", "http://127.0.0.1:9"))
