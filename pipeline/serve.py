@@ -62,6 +62,7 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
             "max_model_len": settings.max_model_len,
             "tensor_parallel_size": max(1, gpus),
             "load_format": "safetensors",  # no pickles
+            "use_tqdm_on_load": False,  # its bar would come in the middle of ours
             "enable_prompt_tokens_details": True,
             **settings.engine,
         },
