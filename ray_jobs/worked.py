@@ -23,15 +23,15 @@ TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeat
 """Ray's reasons for the end of a node that are no loss."""
 
 _losses_earlier: dict[str, int] = {}
-"""Of each actor that was there."""
-_lost_earlier: set[str] = set()
+"""Of each actor that was there when the stage began; below, the nodes that were lost and the bytes that each had spilled."""
+_nodes_lost_earlier: set[str] = set()
 _spilled_earlier: dict[str, int] = {}
 
 
 def begin() -> None:
     """What was there until now is not this stage's."""
     _losses_earlier.update((actor.actor_id, _losses(actor)) for actor in _actors())
-    _lost_earlier.update(_lost_nodes())
+    _nodes_lost_earlier.update(_lost_nodes())
     _spilled_earlier.update(_spilled_bytes())
 
 
@@ -45,7 +45,7 @@ def figures() -> dict[str, Any]:
     found = [actor for actor in _actors() if actor.class_name != "_Tally"]
     new = [actor for actor in found if actor.actor_id not in _losses_earlier]
     lost = {
-        "nodes": len(_lost_nodes() - _lost_earlier),
+        "nodes": len(_lost_nodes() - _nodes_lost_earlier),
         "actors": sum(_losses(actor) - _losses_earlier.get(actor.actor_id, 0) for actor in found),
     }
     return {

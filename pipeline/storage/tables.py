@@ -61,15 +61,20 @@ def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]
     found: list[R] = []
     first = 0
     for file in folder.files(".parquet"):
-        end = first + _within(file, _count)
-        if first < stop and end > start:
-            here = (max(start, first) - first, min(stop, end) - first)
-            found += records.from_table(record, _within(file, functools.partial(_slice_of, record, *here)))
-        first = end
+        rows, part = _within(file, functools.partial(_part_of, record, start - first, stop - first))
+        found += records.from_table(record, part) if part is not None else []
+        first += rows
     return found
 
 
-def _slice_of(record: type, start: int, stop: int, parquet: pq.ParquetFile) -> pa.Table:
+def _part_of(record: type, start: int, stop: int, parquet: pq.ParquetFile) -> tuple[int, pa.Table | None]:
+    """How many rows a file has, and those of a range that may begin before it and end after it."""
+    rows = _count(parquet)
+    start, stop = max(start, 0), min(stop, rows)
+    return rows, _slice_of(parquet, record, start, stop) if start < stop else None
+
+
+def _slice_of(parquet: pq.ParquetFile, record: type, start: int, stop: int) -> pa.Table:
     groups, before, first = [], 0, 0
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
@@ -98,6 +103,7 @@ def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[
     wanted = None if columns is None else list(columns)
     for file in _files(folder):
         for batch in batches(file, wanted, 256):
+            _require(wanted or [], batch.schema, folder)
             yield from batch.to_pylist()
 
 
@@ -220,13 +226,17 @@ def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile], T]
     """What is found in each file of a table that must have these columns, in the order of its files; several are read at a time."""
 
     def found(parquet: pq.ParquetFile) -> T:
-        lacking = sorted(set(columns) - set(parquet.schema_arrow.names))
-        if lacking:
-            raise DataError(f"{folder.uri!r} lacks the column {lacking[0]!r}: redo the stage that makes it")
+        _require(columns, parquet.schema_arrow, folder)
         return work(parquet)
 
     with ThreadPoolExecutor(READERS) as threads:
         return list(threads.map(lambda file: _within(file, found), _files(folder)))
+
+
+def _require(columns: Iterable[str], schema: pa.Schema, folder: Place) -> None:
+    lacking = sorted(set(columns) - set(schema.names))
+    if lacking:
+        raise DataError(f"{folder.uri!r} lacks the column {lacking[0]!r}: redo the stage that makes it")
 
 
 def _joined(folder: Place, columns: list[str]) -> pa.Table:

@@ -104,6 +104,8 @@ def test_a_missing_column_is_named(place: Place) -> None:
     pq.write_table(table, file.path, filesystem=file.filesystem)
     with pytest.raises(DataError, match="lacks the column 'matched_by': redo the stage"):
         storage.read_rows(place / "t", Verdict)
+    with pytest.raises(DataError, match="lacks the column 'matched_by': redo the stage"):
+        list(storage.iter_dicts(place / "t", ["matched_by"]))
 
 
 def test_columns_of_a_later_version_are_ignored(place: Place) -> None:
