@@ -52,3 +52,8 @@ class StoppedError(UserError):
 
 class InvariantError(LongthoughtError):
     """A guarantee of the system does not hold."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

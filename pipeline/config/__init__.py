@@ -19,6 +19,7 @@ from pipeline.config.settings import (
     Reformat,
     Serve,
     Verify,
+    endpoint_from_environment,
 )
 from pipeline.config.training import Lora, Optimization, Rope, Train
 
@@ -49,6 +50,7 @@ __all__ = [
     "Train",
     "Verify",
     "as_yaml",
+    "endpoint_from_environment",
     "fingerprint",
     "load",
 ]

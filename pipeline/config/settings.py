@@ -1,6 +1,7 @@
 """The stages' settings, and `Config`, which holds them all; the doc of a setting stands under it."""
 
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -47,8 +48,20 @@ class Storage(Section):
     @model_validator(mode="before")
     @classmethod
     def _endpoint_from_environment(cls, values: Any) -> Any:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = endpoint_from_environment()
         return {"endpoint": endpoint, **values} if endpoint and isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _root_can_be_written(self) -> "Storage":
+        scheme, _, rest = self.root.partition(":/")
+        if scheme in ("http", "https", "hf") or (re.fullmatch(r"\w{2,}", scheme) and rest[:1] != "/"):
+            raise ValueError(f"root is {self.root!r}: give a path, or a URI as s3://bucket/run or gs://bucket/run")
+        return self
+
+
+def endpoint_from_environment() -> str | None:
+    """The S3 service that AWS's own tools would ask."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 class Cluster(Section):

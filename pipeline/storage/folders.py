@@ -15,6 +15,7 @@ import pyarrow.fs
 from filelock import FileLock
 
 from pipeline import records
+from pipeline.errors import DataError
 from pipeline.storage.place import NamedErrors, Place
 
 STREAMS = 16
@@ -53,7 +54,8 @@ def fetched_path(source: Place, into: Path) -> Path:
         return Path(source.path)
     with NamedErrors(source):
         infos = source.filesystem.get_file_info(pyarrow.fs.FileSelector(source.path, recursive=True))
-    return into / records.digest(source.uri, sorted((info.path, info.size, str(info.mtime)) for info in infos))
+    files = sorted((i.path, i.size, str(i.mtime)) for i in infos if i.type == pyarrow.fs.FileType.File)
+    return into / records.digest(source.uri, files)
 
 
 def fetch(source: Place, into: Path) -> Path:
@@ -82,7 +84,10 @@ def _download(source: Place, target: Path) -> None:
     """Several files at a time; as streams, which S3 may be too busy for at times (`s3`)."""
 
     def one(file: Place) -> None:
-        path = target / file.uri.removeprefix(f"{source.uri.rstrip('/')}/")
+        name = file.uri.removeprefix(f"{source.uri.rstrip('/')}/")
+        if ".." in name.split("/"):
+            raise DataError(f"{file.uri!r} would be written outside of its folder: rename it")
+        path = target / name
         with NamedErrors(Place(str(path))):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _opened(file) as source_stream, path.open("wb") as stream:

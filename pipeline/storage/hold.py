@@ -21,7 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import DataError, ResourceError, StoppedError
+from pipeline.errors import DataError, ResourceError, StoppedError, first_line
+from pipeline.storage import gcs
 from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
 
 NAME = "hold.json"
@@ -30,6 +31,8 @@ CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
 RENEW_S = 10.0
 ANSWER_S = 10.0
 """Longest wait for an answer: there is time for several tries before others may take the hold for stale."""
+TRIES = 3
+"""To write a hold at the begin of a run."""
 STALE_S = 60.0
 """A hold that was not renewed for so long is that of a run that ended without a word."""
 
@@ -88,9 +91,7 @@ def _held_in_bucket(root: Place, lost: Callable[[], None]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, StoppedError):
         if hold.lost:
-            raise ResourceError(
-                f"{root.uri} was taken over by another run while this one could not renew its hold: this one ends"
-            ) from None
+            raise ResourceError(f"{root.uri} {hold.lost}: this one ends") from None
         raise
     finally:
         hold.release()
@@ -100,10 +101,11 @@ class _Hold:
     """The file in object storage, and the thread that renews it."""
 
     def __init__(self, root: Place, when_lost: Callable[[], None]) -> None:
-        self.lost = False
+        self.lost = ""
+        """What became of it, where it is not ours any more."""
         self._when_lost = when_lost
         self._file = _File(root)
-        self._content = {"holder": _who()}
+        self._content = {"holder": _who(), "owner": uuid.uuid4().hex}
         self._version: Any = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="hold", daemon=True)
@@ -113,7 +115,7 @@ class _Hold:
         found = self._file.read()
         if found is not None and not found.released:
             found = self._watched(found)
-        self._version = self._file.write(self._content, replacing=found.version if found else None)
+        self._version = self._written(found.version if found else None)
         if self._version is None:
             now = self._file.read()
             raise _refusal(self._file.root, now.holder if now else "it has just begun")
@@ -133,17 +135,31 @@ class _Hold:
         print(f"taking over: {found.holder} gives none", flush=True)
         return found
 
+    def _written(self, replacing: Any) -> Any:
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(
+                DataError
+            ):  # reads that get no answer are repeated by themselves, what is written is not
+                return self._file.write(self._content, replacing=replacing)
+        return self._file.write(self._content, replacing=replacing)
+
     def _renew(self) -> None:
-        renewed = time.monotonic()
-        while not self._ended.wait(RENEW_S):
+        renewed, pause = time.monotonic(), RENEW_S
+        while not self._ended.wait(pause):
             asked = time.monotonic()
             try:
                 version = self._file.write(self._content, replacing=self._version)
             except DataError:
-                # Storage does not answer. Ours it is for as long as the next try would come before others may take it for stale.
-                self.lost = time.monotonic() + RENEW_S + ANSWER_S > renewed + STALE_S
+                # Ours it is for as long as the next try would come before others may take it for stale.
+                pause = RENEW_S / 10
+                if (silence := time.monotonic() - renewed) + pause + ANSWER_S > STALE_S:
+                    self.lost = (
+                        f"could not be held: storage took no renewal for {silence:.0f} s, and another run may come"
+                    )
             else:
-                self.lost = version is None
+                pause = RENEW_S
+                if version is None:
+                    self.lost = "was taken over by another run while this one could not renew its hold"
                 self._version, renewed = version, asked
             if self.lost:
                 self._when_lost()
@@ -156,14 +172,14 @@ class _Hold:
         self._thread.join()
         if not self.lost:
             with contextlib.suppress(DataError):  # the next run waits until it is stale
-                self._file.write({"released": True}, replacing=self._version)
+                self._file.write({**self._content, "released": True}, replacing=self._version)
 
 
 @dataclass(frozen=True)
 class _Found:
     version: Any
     holder: str
-    renewal: str
+    owner: str
     released: bool
 
 
@@ -178,8 +194,7 @@ class _File:
         import obstore.store
 
         self.root = root
-        client = {"timeout": f"{ANSWER_S:g}s"}
-        options: dict[str, Any] = {"client_options": client}
+        options: dict[str, Any] = {"client_options": {"timeout": f"{ANSWER_S:g}s", "allow_http": True}}
         with self._named_errors():
             if root.uri.startswith("s3://"):
                 from obstore.auth.boto3 import Boto3CredentialProvider
@@ -187,8 +202,14 @@ class _File:
                 options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
                 options["region"] = root.filesystem.region  # of AWS's buckets pyarrow finds it out
                 if root.endpoint:
-                    options |= {"endpoint": root.endpoint, "client_options": {**client, "allow_http": True}}
-            self._store = obstore.store.from_url(root.uri, **options)
+                    options["endpoint"] = root.endpoint
+            elif root.uri.startswith("gs://"):
+                options |= gcs.obstore_options()
+            # By its path: a URL with the folder in it would be unquoted, and cut at a question mark.
+            scheme, _, rest = root.uri.partition("://")
+            bucket, _, folder = rest.partition("/")
+            self._store = obstore.store.from_url(f"{scheme}://{bucket}", **options)
+            self._name = f"{folder.rstrip('/')}/{NAME}".lstrip("/")
 
     def read(self) -> _Found | None:
         """None where there is none."""
@@ -196,32 +217,36 @@ class _File:
 
         with self._named_errors():
             try:
-                got = obstore.get(self._store, NAME)
+                got = obstore.get(self._store, self._name)
             except FileNotFoundError:
                 return None
             content = json.loads(bytes(got.bytes()))
             return _Found(
                 _version_of(got.meta),
                 content.get("holder", "another run"),
-                content.get("renewal", ""),
+                content.get("owner", ""),
                 bool(content.get("released")),
             )
 
     def write(self, content: dict[str, Any], *, replacing: Any) -> Any:
-        """The version that was made; None where another one has come in between. `replacing` None: there must be none."""
+        """The version that is there now; None where another owner's has come in between. `replacing` None: there must be none.
+
+        Raises DataError where no answer came: then it may be written or not, and the same may be tried again.
+        """
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        renewal = uuid.uuid4().hex  # each time another content: e-tags may be hashes of it
-        data = json.dumps({**content, "renewal": renewal}).encode()
+        data = json.dumps({**content, "renewal": uuid.uuid4().hex}).encode()  # e-tags may be hashes of the content
         with self._named_errors():
-            try:
-                made = obstore.put(self._store, NAME, data, mode="create" if replacing is None else replacing)
-            except (AlreadyExistsError, PreconditionError):
-                # A request whose answer was lost is repeated, and then refused for what it wrote itself.
-                found = self.read()
-                return found.version if found is not None and found.renewal == renewal else None
-            return _version_of(made)
+            while True:
+                try:
+                    mode: Any = "create" if replacing is None else replacing
+                    return _version_of(obstore.put(self._store, self._name, data, mode=mode))
+                except (AlreadyExistsError, PreconditionError):
+                    found = self.read()
+                    if found is None or found.owner != content.get("owner"):
+                        return None
+                    replacing = found.version  # an answer was lost: this is what the request before wrote
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -230,5 +255,4 @@ class _File:
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise DataError(f"cannot use {self.root.uri!r}: {first}: check {BUCKET_ADVICE}") from None
+            raise DataError(f"cannot use {self.root.uri!r}: {first_line(error)}: check {BUCKET_ADVICE}") from None

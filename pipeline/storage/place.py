@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.fs
 
 from pipeline import hub
-from pipeline.errors import DataError
-from pipeline.storage import s3
+from pipeline.errors import DataError, first_line
+from pipeline.storage import gcs, s3
 
 _PIECE = 1 << 20
 
@@ -50,12 +50,14 @@ class Place:
     @property
     def filesystem(self) -> pyarrow.fs.FileSystem:
         """The filesystem that holds the URI."""
-        return _resolve(self.uri, self.endpoint)[0]
+        with NamedErrors(self):
+            return _resolve(self.uri, self.endpoint)[0]
 
     @property
     def path(self) -> str:
         """The path inside `filesystem`."""
-        return _resolve(self.uri, self.endpoint)[1]
+        with NamedErrors(self):
+            return _resolve(self.uri, self.endpoint)[1]
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
@@ -124,6 +126,8 @@ class Place:
 
     def make_folder(self) -> None:
         """Create the folder where the filesystem knows folders."""
+        if self.uri.startswith("gs://"):  # pyarrow would create the bucket, too
+            return
         with NamedErrors(self):
             self.filesystem.create_dir(self.path, recursive=True)
 
@@ -133,14 +137,15 @@ def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute())
     scheme, _, rest = uri.partition("://")
-    if scheme == "s3" and endpoint:
-        return s3.filesystem(s3.default_region(), endpoint), rest
+    if scheme == "s3":
+        region = s3.default_region() if endpoint else s3.region(rest.partition("/")[0])
+        return s3.filesystem(region, endpoint), rest
+    if scheme == "gs":
+        return gcs.filesystem(), rest
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
         return _fsspec(uri, scheme), rest
-    if isinstance(filesystem, pyarrow.fs.S3FileSystem) and "?" not in uri:  # else with options of its own
-        filesystem = s3.filesystem(filesystem.region, None)
     return filesystem, path
 
 
@@ -169,11 +174,11 @@ class NamedErrors:
         if error is not None and hub.is_hub(self.place.uri) and isinstance(error, hub.failures()):
             raise DataError(hub.explained(self.place.uri, error)) from None
         if isinstance(error, FileNotFoundError):
-            raise DataError(f"{self.place.uri!r} does not exist: check the path") from None
+            check = "the path" if self.place.is_local else "the bucket and the path"
+            raise DataError(f"{self.place.uri!r} does not exist: check {check}") from None
         if isinstance(error, OSError):
-            first = str(error).splitlines()[0]
             check = "the path, its permissions and the free space" if self.place.is_local else BUCKET_ADVICE
-            raise DataError(f"cannot use {self.place.uri!r}: {first}: check {check}") from None
+            raise DataError(f"cannot use {self.place.uri!r}: {first_line(error)}: check {check}") from None
 
 
 def _write_local(path: Path, data: bytes) -> None:

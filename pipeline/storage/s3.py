@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.fs
 
+from pipeline.errors import DataError
+
 T = TypeVar("T")
 
 _ATTEMPTS = 9
@@ -47,15 +49,24 @@ def _with_retries(options: dict[str, Any]) -> PatientS3:
 @functools.lru_cache(maxsize=8)
 def filesystem(region: str, endpoint: str | None) -> PatientS3:
     """The filesystem of a region or, where it is given, of an endpoint (`config.Storage`)."""
-    scheme, _, host = (endpoint or "").rpartition("://")
+    scheme, _, host = (endpoint or "https://").partition("://")
+    if endpoint and (scheme not in ("http", "https") or not host):
+        raise DataError(f"{endpoint!r} is no URL of an S3 service: give one like http://127.0.0.1:9000 or https://host")
     return _with_retries(
         {
             "region": region,
             "endpoint_override": host.rstrip("/") or None,
-            "scheme": scheme or "https",
+            "scheme": scheme,
             "allow_delayed_open": True,  # a small file is one request, not three
         }
     )
+
+
+@functools.lru_cache(maxsize=256)
+def region(bucket: str) -> str:
+    """Where AWS keeps a bucket."""
+    found, _ = pyarrow.fs.FileSystem.from_uri(f"s3://{bucket}")
+    return str(found.region)
 
 
 def default_region() -> str:

@@ -5,7 +5,6 @@ asked for.
 """
 
 import dataclasses
-import functools
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import records
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 from pipeline.storage import s3
 from pipeline.storage.place import NamedErrors, Place
 
@@ -57,33 +56,15 @@ def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
 
 
 def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
-    """The records `start` to `stop` of a table, in the order of its files; no others are in memory."""
+    """The records `start` to `stop` of a table, in the order of its files; of others those of the same row groups are in memory."""
     found: list[R] = []
-    first = 0
-    for file in folder.files(".parquet"):
-        rows, part = _within(file, functools.partial(_part_of, record, start - first, stop - first))
-        found += records.from_table(record, part) if part is not None else []
-        first += rows
+    for parquet, group, first, end in _groups(folder):
+        if first >= stop:
+            break
+        if end > start:
+            rows = _read(parquet, group, _columns(record))
+            found += records.from_table(record, rows.slice(max(start - first, 0), min(stop, end) - max(start, first)))
     return found
-
-
-def _part_of(record: type, start: int, stop: int, parquet: pq.ParquetFile) -> tuple[int, pa.Table | None]:
-    """How many rows a file has, and those of a range that may begin before it and end after it."""
-    rows = _count(parquet)
-    start, stop = max(start, 0), min(stop, rows)
-    return rows, _slice_of(parquet, record, start, stop) if start < stop else None
-
-
-def _slice_of(parquet: pq.ParquetFile, record: type, start: int, stop: int) -> pa.Table:
-    groups, before, first = [], 0, 0
-    for group in range(parquet.num_row_groups):
-        rows = parquet.metadata.row_group(group).num_rows
-        if first < stop and first + rows > start:
-            groups.append(group)
-        elif first + rows <= start:
-            before += rows
-        first += rows
-    return parquet.read_row_groups(groups, columns=_columns(record)).slice(start - before, stop - start)
 
 
 def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
@@ -95,7 +76,7 @@ def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
 
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
-    return sum(_each(folder, _columns(record), _count))
+    return sum(_each(folder, _columns(record), lambda parquet: int(parquet.metadata.num_rows)))
 
 
 def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -108,38 +89,30 @@ def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[
 
 
 def rows_at(folder: Place, positions: Iterable[int]) -> list[dict[str, Any]]:
-    """The rows at some positions of any Parquet table, counted through its files; few others are in memory."""
+    """The rows at some positions of any Parquet table, counted through its files; of others those of the same row groups are in memory."""
     wanted = sorted(set(positions))
     found: list[dict[str, Any]] = []
-    start = 0
-    for file in folder.files(".parquet"):
-        end = start + _within(file, _count)
-        here = [position - start for position in wanted if start <= position < end]
-        found += _rows_of(file, here) if here else []
-        start = end
+    for parquet, group, first, end in _groups(folder):
+        if here := [position - first for position in wanted if first <= position < end]:
+            found += _read(parquet, group, None).take(here).to_pylist()
     return found
-
-
-def _rows_of(file: Place, positions: list[int]) -> Iterator[dict[str, Any]]:
-    start = 0
-    for batch in batches(file, None, 64):
-        end = start + batch.num_rows
-        for position in positions:
-            if start <= position < end:
-                yield from batch.slice(position - start, 1).to_pylist()
-        if positions[-1] < end:
-            return
-        start = end
 
 
 def column_names(file: Place) -> list[str]:
     """The columns of a Parquet file; none where it has no rows."""
-    return _within(file, lambda parquet: list(parquet.schema_arrow.names) if parquet.metadata.num_rows else [])
+    with _opened(file) as parquet:
+        return list(parquet.schema_arrow.names) if parquet.metadata.num_rows else []
 
 
 def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     """Some columns of a Parquet file, or all, so many rows at a time; no more than a row group is in memory."""
     wanted = None if columns is None else list(columns)
+    with _opened(file) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield from _batches(parquet, group, wanted, rows)
+
+
+def _batches(parquet: pq.ParquetFile, group: int, columns: list[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
     source: Iterator[pa.RecordBatch] | None = None
     given = 0
 
@@ -147,37 +120,38 @@ def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[p
         nonlocal source
         try:
             if source is None:
-                whole = _open(file).iter_batches(batch_size=rows, columns=wanted, use_threads=False)
-                source = islice(whole, given, None)
+                anew = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+                source = islice(anew, given, None)
             return next(source, None)
         except OSError:
             source = None
             raise
 
-    while True:
-        with _named_errors(file):
-            batch = s3.again(following)
-        if batch is None:
-            return
+    while (batch := s3.again(following)) is not None:
         given += 1
         yield batch
 
 
-def _within(file: Place, work: Callable[[pq.ParquetFile], T]) -> T:
-    """What some work finds in a Parquet file."""
+def _groups(folder: Place) -> Iterator[tuple[pq.ParquetFile, int, int, int]]:
+    """The row groups of a table: the open file, the group's number in it, its first row in the table and the one after its last."""
+    start = 0
+    for file in folder.files(".parquet"):
+        with _opened(file) as parquet:
+            for group in range(parquet.num_row_groups):
+                end = start + parquet.metadata.row_group(group).num_rows
+                yield parquet, group, start, end
+                start = end
 
-    def found() -> T:
-        with _open(file) as parquet:
-            return work(parquet)
 
-    with _named_errors(file):
-        return s3.again(found)
+def _read(parquet: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
+    return s3.again(lambda: parquet.read_row_group(group, columns=columns, use_threads=False))
 
 
-def _open(file: Place) -> pq.ParquetFile:
-    parquet = pq.ParquetFile(file.path, filesystem=file.filesystem)
-    _refuse_pickles(file, parquet.schema_arrow)
-    return parquet
+@contextmanager
+def _opened(file: Place) -> Iterator[pq.ParquetFile]:
+    with _named_errors(file), s3.again(lambda: pq.ParquetFile(file.path, filesystem=file.filesystem)) as parquet:
+        _refuse_pickles(file, parquet.schema_arrow)
+        yield parquet
 
 
 @contextmanager
@@ -186,11 +160,7 @@ def _named_errors(file: Place) -> Iterator[None]:
         with NamedErrors(file):
             yield
     except pa.ArrowInvalid as error:
-        raise DataError(f"{file.uri!r} is no Parquet ({str(error).splitlines()[0]}): replace it") from None
-
-
-def _count(parquet: pq.ParquetFile) -> int:
-    return int(parquet.metadata.num_rows)
+        raise DataError(f"{file.uri!r} is no Parquet ({first_line(error)}): replace it") from None
 
 
 def _refuse_pickles(place: Place, schema: pa.Schema) -> None:
@@ -225,12 +195,13 @@ def _files(folder: Place) -> list[Place]:
 def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile], T]) -> list[T]:
     """What is found in each file of a table that must have these columns, in the order of its files; several are read at a time."""
 
-    def found(parquet: pq.ParquetFile) -> T:
-        _require(columns, parquet.schema_arrow, folder)
-        return work(parquet)
+    def found(file: Place) -> T:
+        with _opened(file) as parquet:
+            _require(columns, parquet.schema_arrow, folder)
+            return work(parquet)
 
     with ThreadPoolExecutor(READERS) as threads:
-        return list(threads.map(lambda file: _within(file, found), _files(folder)))
+        return list(threads.map(found, _files(folder)))
 
 
 def _require(columns: Iterable[str], schema: pa.Schema, folder: Place) -> None:
@@ -240,5 +211,14 @@ def _require(columns: Iterable[str], schema: pa.Schema, folder: Place) -> None:
 
 
 def _joined(folder: Place, columns: list[str]) -> pa.Table:
-    tables = _each(folder, columns, lambda parquet: parquet.read(columns, use_threads=False))
-    return pa.concat_tables(tables, promote_options="permissive")
+    def whole(parquet: pq.ParquetFile) -> pa.Table:
+        none = parquet.schema_arrow.empty_table().select(columns)
+        return pa.concat_tables([none, *(_read(parquet, group, columns) for group in range(parquet.num_row_groups))])
+
+    tables = _each(folder, columns, whole)
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"the files of {folder.uri!r} do not fit together ({first_line(error)}): make it anew"
+        ) from None

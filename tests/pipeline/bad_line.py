@@ -14,21 +14,13 @@ FOR_ONE_HOP = ("Transfer-Encoding", "Expect", "Content-Length", "Connection")
 
 class BadLine:
     """Passes HTTP requests on to a port. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
-    the connection (`answers_lost`); not passed on, and silent for longer than clients wait (`silent`). Methods that are `denied` get 403.
+    the connection (`answers_lost`); done, but silent for longer than clients wait (`mute`); not even passed on, and silent (`silent`). Methods that are `denied` get 403.
     """
 
-    def __init__(
-        self,
-        port: int,
-        *,
-        busy: float = 0.0,
-        answers_lost: float = 0.0,
-        silent: float = 0.0,
-        denied: Collection[str] = (),
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, port: int, *, denied: Collection[str] = (), seed: int = 0, **shares: float) -> None:
         self.asked = self.refused = self.lost = 0
-        self._shares, self._denied = (busy, answers_lost, silent), denied
+        self._denied = denied
+        self.share(**shares)
         self._target, self._random = port, random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -45,6 +37,10 @@ class BadLine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def share(self, *, busy: float = 0.0, answers_lost: float = 0.0, mute: float = 0.0, silent: float = 0.0) -> None:
+        """From now on."""
+        self._shares = (busy, answers_lost, mute, silent)
+
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._pass_on)
@@ -60,7 +56,7 @@ class BadLine:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
-        busy, lost, silent = self._shares
+        busy, lost, mute, silent = self._shares
         drawn = self._random.random()
         body = await request.read()
         denied = request.method in self._denied
@@ -82,6 +78,9 @@ class BadLine:
             self.lost += 1
             assert request.transport is not None
             request.transport.abort()
+        if busy + silent + lost < drawn < busy + silent + lost + mute:
+            self.lost += 1
+            await asyncio.sleep(600)
         passed = web.Response(status=answer.status, headers=answer.headers)
         passed.body = content
         if request.method == "HEAD" and (length := answer.headers.get("Content-Length")):

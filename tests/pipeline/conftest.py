@@ -34,11 +34,24 @@ def s3_endpoint() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[str]:
+    """The URL of Google's protocol with one bucket, for all who ask for `gs://`."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, str(Path(__file__).with_name("gcs_server.py")), url.rsplit(":")[-1], BUCKET]
+    with pytest.MonkeyPatch.context() as patch, child_server(command, url, env=dict(os.environ)):
+        patch.setenv("STORAGE_EMULATOR_HOST", url)
+        yield url
+
+
+@pytest.fixture(params=["local", "s3", "gcs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty place, once on disk and once on S3."""
+    """An empty place: on disk, on S3, on Google's storage."""
     if request.param == "local":
         return Place(str(tmp_path / "run"))
+    if request.param == "gcs":
+        request.getfixturevalue("gcs")
+        return Place(f"gs://{BUCKET}/{tmp_path.name}")
     return Place(f"s3://{BUCKET}/{tmp_path.name}", request.getfixturevalue("s3_endpoint"))
 
 

@@ -57,6 +57,8 @@ def test_there_is_a_config_for_each_real_use() -> None:
         ("verify.training_text=xml", "config key 'verify.training_text' is 'xml': input should be 'think' or 'response'"),
         ("distill=5", "config key 'distill' is 5"),
         ("storage=runs/x", "config key 'storage' is 'runs/x'"),
+        ("storage.root=s3:/bucket/run", "root is 's3:/bucket/run': give a path, or a URI as s3://bucket/run"),
+        ("storage.root=https://bucket/run", "root is 'https://bucket/run': give a path"),
         ("storage.root=", "config key 'storage.root' is None: input should be a valid string"),
         ("train.model=[a, b]", "config key 'train.model' is ['a', 'b']"),
         ("distill={keep: 5, max_samples: 4}", "keep is 5, more than max_samples, 4: raise max_samples"),

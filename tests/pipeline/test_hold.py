@@ -1,6 +1,7 @@
 """One run at a time in a root: on a disk, and in a bucket of a real S3 server."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -106,16 +107,32 @@ def test_a_run_whose_hold_was_taken_over_ends(
     assert found is not None and found.holder == "another" and not found.released
 
 
+@pytest.mark.parametrize("fault", ["answers_lost", "mute", "silent"])
 def test_a_renewal_whose_answer_is_lost_is_no_loss(
-    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    # The client repeats a request that got no answer; the repeated one finds what the first one wrote.
+    # The client repeats a request that was cut; it or the next one finds what the first one wrote.
     monkeypatch.setattr(hold, "RENEW_S", 0.2)
-    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), answers_lost=0.3) as line:
+    monkeypatch.setattr(hold, "ANSWER_S", 0.3)
+    monkeypatch.setattr(hold, "STALE_S", 20.0)
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), **{fault: 0.3}) as line:
         root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
         with hold.held(root):
             time.sleep(6)
         assert line.lost > 3
+
+
+def test_a_hold_that_storage_does_not_take_any_more_ends_the_run(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "RENEW_S", 0.2)
+    monkeypatch.setattr(hold, "ANSWER_S", 0.3)
+    monkeypatch.setattr(hold, "STALE_S", 3.0)
+    with BadLine(int(s3_endpoint.rsplit(":", 1)[1])) as line:
+        root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
+        with pytest.raises(ResourceError, match=r"took no renewal for \d s, and another run may come"), hold.held(root):
+            line.share(silent=1.0)
+            time.sleep(60)
 
 
 def test_a_root_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
@@ -136,3 +153,9 @@ def test_a_bucket_that_is_not_there_is_said_in_one_line(s3_endpoint: str) -> Non
 
 def test_an_endpoint_is_of_s3_alone() -> None:
     hold._File(Place("gs://bucket/run", "http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("name", ["with space", "é∑", "a#b?c", "100%20"])
+def test_the_hold_lies_in_the_root_whatever_its_name(place: Place, name: str) -> None:
+    with hold.held(place / name):
+        assert "holder" in json.loads((place / name / hold.NAME).read())
