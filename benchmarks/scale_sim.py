@@ -1,11 +1,11 @@
 """Throughput of `longthought distill` by the number of nodes, against a teacher that is bound by its latency.
 
-    python benchmarks/scale_sim.py [--sizes 1x1,2x1,4x1,8x1,8x4] [--seconds 40]
+    python benchmarks/scale_sim.py [--sizes 1x1,2x1,4x1,8x1,8x4] [--seconds 40] [--latency 2]
 
 The nodes are raylets on this machine, with so many actors each and 32 requests in flight in each; the head has no CPU and does none of the
 work. An answer takes 2 s, so that an actor can make 16 requests a second, and twice as many actors twice as many, until something bends:
-here the cores, which all nodes and the teacher share. The rate is that between a tenth and nine tenths of the answers. Recorded in
-`benchmarks/results/scale.md`.
+here the cores, which all nodes and the teacher share. A slower teacher leaves the cores to more actors, of which each takes some 200 MB.
+The rate is that between a tenth and nine tenths of the answers. Recorded in `benchmarks/results/scale.md`.
 """
 
 import argparse
@@ -23,9 +23,7 @@ from pathlib import Path
 import psutil
 from distilling import distill, prepared, record, stats, teacher
 
-LATENCY_S, IN_FLIGHT = 2.0, 32
-OF_ONE = IN_FLIGHT / LATENCY_S
-"""Requests a second that an actor can make at most."""
+IN_FLIGHT = 32
 
 
 @contextmanager
@@ -73,7 +71,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1x1,2x1,4x1,8x1,8x4", help="nodes x actors of each")
     parser.add_argument("--seconds", type=int, default=40, help="of work for each size")
+    parser.add_argument("--latency", type=float, default=2.0, help="seconds that an answer takes")
     given = parser.parse_args()
+    most_of_one = IN_FLIGHT / given.latency
     os.environ["RAY_AUTH_MODE"] = "disabled"  # one user, on loopback
     print(
         "| nodes | actors | requests | requests/s | of linear | of the latency's bound | cores busy |\n|---|---|---|---|---|---|---|"
@@ -82,19 +82,19 @@ def main() -> int:
     for size in given.sizes.split(","):
         nodes, of_each = map(int, size.split("x"))
         actors = nodes * of_each
-        requests = int(OF_ONE * actors * given.seconds)
+        requests = int(most_of_one * actors * given.seconds)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             record(folder / "traces.jsonl", requests)
             settings = {"actors": actors, "actor_cpus": 1, "keep": 1, "max_samples": 1}
             endpoint = {"max_in_flight": IN_FLIGHT, "budget_tokens": 10**9}
-            with teacher(folder / "traces.jsonl", "--latency", str(LATENCY_S)), cluster(nodes, of_each):
+            with teacher(folder / "traces.jsonl", "--latency", str(given.latency)), cluster(nodes, of_each):
                 made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests)
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
         of_one = of_one or made / actors
         print(
-            f"| {nodes} | {actors} | {requests:,} | {made:.1f} | {made / actors / of_one:.3f} | {made / actors / OF_ONE:.3f} | {busy:.0%} |",
+            f"| {nodes} | {actors} | {requests:,} | {made:.1f} | {made / actors / of_one:.3f} | {made / actors / most_of_one:.3f} | {busy:.0%} |",
             flush=True,
         )
     return 0

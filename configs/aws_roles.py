@@ -2,7 +2,7 @@
 
     python configs/aws_roles.py cluster.yaml
 
-What is there already stays; its policies are written anew. The caller needs the rights to make roles.
+What is there already stays; its policies are written anew. AWS is asked as by its own tools. The caller needs the rights to make roles.
 """
 
 import json
@@ -10,10 +10,11 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 
 TRUST = {
     "Version": "2012-10-17",
@@ -23,10 +24,16 @@ TRUST = {
 
 def main(path: str) -> None:
     """Make them."""
+    try:
+        _main(path)
+    except (OSError, BotoCoreError, ClientError) as error:
+        _refuse(str(error))
+
+
+def _main(path: str) -> None:
     text = Path(path).read_text("utf-8")
     if blank := re.search(r"YOUR-[A-Z]+", text):
-        print(f"error: {path} still says {blank[0]}: fill in the names in capitals first", file=sys.stderr)
-        sys.exit(2)
+        _refuse(f"{path} still says {blank[0]}: fill in the names in capitals first")
     cluster = yaml.safe_load(text)
     policies = cluster["metadata"]
     iam = boto3.client("iam")
@@ -42,13 +49,21 @@ def main(path: str) -> None:
 def _make(iam: Any, name: str, policies: dict[str, Any]) -> None:
     there = iam.exceptions.EntityAlreadyExistsException
     with suppress(there):
+        iam.create_instance_profile(InstanceProfileName=name)
+    held = [role["RoleName"] for role in iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]]
+    if held not in ([], [name]):
+        _refuse(f"the instance profile {name} holds another role, {held[0]}: give it another name in cluster.yaml")
+    with suppress(there):
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
     for policy, document in policies.items():
         iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
-    with suppress(there):
-        iam.create_instance_profile(InstanceProfileName=name)
-    if not iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]:
+    if not held:
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

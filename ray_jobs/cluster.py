@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ def require(
                 raise ResourceError(
                     f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} {accelerator or 'GPU'}{beside}, but the cluster has "
                     f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
-                    f"({free.get('GPU', 0):g} free): lower {setting}, add nodes, or raise cluster.wait_s"
+                    f"({free.get('GPU', 0):g} free{_kinds(have)}): change {setting}, add nodes, or raise cluster.wait_s"
                 )
             if not fits:
                 _ask_autoscaler(workers)
@@ -132,6 +132,10 @@ def require_actors(config: Config, stage: Literal["curate", "reformat", "distill
         tasks=True,
         setting=f"{stage}.actors or actor_cpus",
     )
+
+
+def _kinds(resources: Mapping[str, float]) -> str:
+    return "".join(f", {name.removeprefix(ACCELERATOR)}" for name in sorted(resources) if name.startswith(ACCELERATOR))
 
 
 def _free(workers: Sequence[Bundle]) -> bool:

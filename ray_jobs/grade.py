@@ -1,7 +1,7 @@
 """`longthought grade`: answers graded row by row, without a run: a file of them, or the generations of a run."""
 
+import itertools
 import json
-import os
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline import storage
+from pipeline.config import endpoint_from_environment
 from pipeline.errors import DataError
 from pipeline.evaluate.conventions import check, grading
 from pipeline.grading import Grade, Grader
@@ -92,7 +93,7 @@ def _count(row: dict[str, Any], found: dict[Convention, Grade], tallies: dict[Co
 
 def _rows(answers: str) -> Iterator[dict[str, Any]]:
     """The rows of a file or a table, each with `id`, `gold` and `response`."""
-    place = Place(answers, os.environ.get("AWS_ENDPOINT_URL"))
+    place = Place(answers, endpoint_from_environment())
     if answers != "-" and (answers.endswith(".parquet") or place.is_folder()):
         yield from _rows_of_table(place)
     else:
@@ -103,16 +104,23 @@ def _rows(answers: str) -> Iterator[dict[str, Any]]:
 def _rows_of_table(table: Place) -> Iterator[dict[str, Any]]:
     """The generations of a run, or any other Parquet with the columns answer and response; failed requests are none."""
     files = [table] if table.uri.endswith(".parquet") else table.files(".parquet")
-    names = {name for file in files for name in storage.column_names(file)}
-    for name in ("answer", "response"):
-        if name not in names:
-            has = f"it has {', '.join(sorted(names))}" if names else "it holds no Parquet with rows"
-            raise DataError(f"{table.uri!r} has no column {name!r}: {has}; give a table of generations, or JSONL")
-    wanted = names & {"generation_id", "id", "answer", "response", "status", "label"}
-    for number, row in enumerate(storage.iter_dicts(table, sorted(wanted)), 1):
-        if row.get("status") != "failed":
-            row_id = row.get("generation_id", row.get("id", number))
-            yield {"id": row_id, "gold": row["answer"], "response": row["response"], "label": row.get("label")}
+    columns = {file: names for file in files if (names := set(storage.column_names(file)))}
+    if not columns:
+        raise DataError(f"{table.uri!r} holds no Parquet with rows; give a table of generations, or JSONL")
+    for file, names in columns.items():
+        for name in ("answer", "response"):
+            if name not in names:
+                has = ", ".join(sorted(names))
+                raise DataError(
+                    f"{file.uri!r} has no column {name!r}: it has {has}; give a table of generations, or JSONL"
+                )
+    numbers = itertools.count(1)
+    for file, names in columns.items():
+        wanted = names & {"generation_id", "id", "answer", "response", "status", "label"}
+        for row, number in zip(storage.iter_dicts(file, sorted(wanted)), numbers, strict=False):
+            if row.get("status") != "failed":
+                row_id = row.get("generation_id", row.get("id", number))
+                yield {"id": row_id, "gold": row["answer"], "response": row["response"], "label": row.get("label")}
 
 
 def _opened(answers: str) -> TextIO:

@@ -18,8 +18,10 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
 from pipeline import log
+from pipeline.chat.reach import key_of
 from pipeline.config import STAGES, Config
 from pipeline.errors import ConfigError, StoppedError
+from pipeline.evaluate.generate import endpoint_of
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import Place, held
 from ray_jobs import card, report, stopping
@@ -32,11 +34,22 @@ def run(config: Config) -> None:
     root = _root(config)
     if StageFolder(root, "distill").manifest() is None:
         import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
+    if StageFolder(root, "evaluate").manifest() is None:
+        _require_keys(config)
     with held(root, stopping.wait_for_nothing), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
     print(artifacts(root), flush=True)
     report.show(config)
+
+
+def _require_keys(config: Config) -> None:
+    """Of those who are asked after the teacher, and of our own server."""
+    judge = config.verify.judge
+    served = endpoint_of(config, config.serve.models[0], "http://127.0.0.1")
+    for endpoint in (judge.endpoint if judge else None, config.evaluate.endpoint, served):
+        for way in endpoint.ways if endpoint else ():
+            key_of(way)
 
 
 def run_one(config: Config, stage: str) -> None:

@@ -1,7 +1,6 @@
 """`longthought show`: rows of any table of a run, readable."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.config import STAGES
+from pipeline.config import STAGES, endpoint_from_environment
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import StageFolder
 from pipeline.storage import Place, iter_dicts
@@ -22,7 +21,7 @@ def show(root: str, stage: str, table: str | None, where: Sequence[str], count: 
     """Print rows of a table; without a table, the names of the stage's tables."""
     if stage not in STAGES:
         raise ConfigError(f"unknown stage {stage!r}: one of {', '.join(STAGES)}")
-    folder = StageFolder(Place(root, endpoint or os.environ.get("AWS_ENDPOINT_URL")), stage)
+    folder = StageFolder(Place(root, endpoint or endpoint_from_environment()), stage)
     names = tables_of(folder)
     if not names:
         raise DataError(f"{folder.place.uri!r} holds no tables: check the root, or run the stage")

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 from pipeline.records import arrow_schema
 from pipeline.storage import NamedErrors, Place, count_rows, read_columns, write_rows
 
@@ -65,9 +65,12 @@ def write_parts(dataset: "ray.data.Dataset", table: Place) -> None:
     except OSError as error:  # Ray's error is also an instance of its cause, with a traceback as its text
         cause = getattr(error, "cause", error)
         if isinstance(cause, FileNotFoundError):
-            first = str(cause).splitlines()[0]
-            raise DataError(f"cannot make {table.uri!r}: {first}: something took away what it is made of") from None
-        with NamedErrors(table):
+            raise DataError(
+                f"cannot make {table.uri!r}: {first_line(cause)}: something took away what it is made of"
+            ) from None
+        with NamedErrors(
+            Place(cause.filename) if isinstance(cause.filename, str) else table
+        ):  # a file of a worker's own
             raise cause from None
 
 

@@ -8,18 +8,19 @@ is half-written. Where exported models lie is left to `stage.model_place`.
 import importlib.util
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
-from pipeline import records, storage
+from pipeline import hub, records, storage
 from pipeline.config import Rope
 from pipeline.errors import DataError
 from pipeline.storage import Place
@@ -80,6 +81,17 @@ def fetched(source: Source) -> Source:
     return Source(source.name, folder)
 
 
+def require_weights(source: Source) -> None:
+    """Refuse a model of the hub without safetensors, as `find` does other ones. Where the hub does not tell, loading will.
+
+    Raises DataError.
+    """
+    if source.location != source.name or Path(source.location).exists():
+        return
+    with suppress(*hub.failures()):
+        _require_weights(source.name, list_repo_files(source.name))
+
+
 def _file_in_package(name: str) -> Path:
     package, _, file = name.removeprefix("package://").partition("/")
     # The spec alone: importing the package would run it.
@@ -108,10 +120,7 @@ def _folder(place: Place, weights: bool) -> Path:
     names = {file.name for file in files}
     if "config.json" not in names:
         raise DataError(f"train.model is {place.uri!r}, which holds no config.json, so it is no model folder: {MEND}")
-    if not any(name.endswith(WEIGHTS) for name in names):
-        raise DataError(
-            f"train.model is {place.uri!r}, which holds no weights (*.safetensors; pickles, *.bin, are not read): {MEND}"
-        )
+    _require_weights(place.uri, names)
     if weights or place.is_local:
         return storage.fetch(place, cache_folder())
     light = Path(tempfile.mkdtemp(prefix="longthought-model-"))
@@ -119,6 +128,13 @@ def _folder(place: Place, weights: bool) -> Path:
         if file == place / file.name and file.name.endswith(DESCRIPTION):
             (light / file.name).write_bytes(file.read())
     return light
+
+
+def _require_weights(name: str, files: Iterable[str]) -> None:
+    if not any(file.endswith(WEIGHTS) for file in files):
+        raise DataError(
+            f"train.model is {name!r}, which holds no weights (*.safetensors; pickles, *.bin, are not read): {MEND}"
+        )
 
 
 def load_tokenizer(source: Source) -> Any:

@@ -32,6 +32,7 @@ def check(config: Config) -> None:
     """
     settings, serve = config.train, config.serve
     source = model.find(settings.model, config.storage.endpoint, weights=False)
+    model.require_weights(source)
     _, shape = checked(source, settings)
     shapes.check_positions("serve.max_model_len", serve.max_model_len, shape.positions, settings.model)
 

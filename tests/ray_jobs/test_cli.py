@@ -75,6 +75,12 @@ def test_a_model_that_is_none_is_refused_before_any_stage_runs(mistake, settings
     assert not (sums / "run").exists()
 
 
+def test_a_key_that_is_needed_later_is_missed_before_any_stage_runs(mistake, settings, sums):
+    line = mistake(*small.arguments("run", [*settings, "serve.api_key_env=NOT_SET_ANYWHERE"]))
+    assert "the environment variable NOT_SET_ANYWHERE is not set" in line
+    assert not (sums / "run").exists()
+
+
 def test_a_root_that_ray_would_delete_is_refused(mistake, settings):
     root = "/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1/runs/demo"
     line = mistake(*small.arguments("curate", [*settings, f"storage.root={root}"]))
@@ -243,6 +249,9 @@ def test_grade_reads_the_generations_of_a_run(tmp_path, capsys, mistake):
     made = [json.loads(line) for line in printed.out.splitlines()]
     assert [(row["id"], row["verdict"]) for row in made] == [("g1", "correct"), ("g2", "incorrect")]
     assert "2 rows: 1 correct (50.0%)" in printed.err
+    pandas.DataFrame([{**rows[0], "label": True}]).to_parquet(tmp_path / "generations" / "3.parquet")
+    cli.main(["grade", str(tmp_path / "generations"), "--conventions", "last_number"])
+    assert len(capsys.readouterr().out.splitlines()) == 3, "not all files have the optional columns"
     pandas.DataFrame([{"answer": "1"}]).to_parquet(tmp_path / "other.parquet")
     assert "has no column 'response': it has answer" in mistake("grade", str(tmp_path / "other.parquet"))
     (tmp_path / "empty").mkdir()

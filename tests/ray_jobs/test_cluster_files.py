@@ -239,6 +239,32 @@ def test_roles_are_not_made_for_names_that_are_not_filled_in(
     assert ended.value.code == 2 and "still says YOUR-" in capsys.readouterr().err
 
 
+def test_a_profile_with_another_role_and_an_account_without_keys_are_refused(
+    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "cluster.yaml"
+    named.write_text(re.sub("YOUR-([A-Z-]+)", r"\1", (ROOT / "cluster.yaml").read_text()))
+    iam = boto3.client("iam", region_name="us-west-2")
+    iam.create_role(RoleName="another", AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName="WORKER-PROFILE")
+    iam.add_role_to_instance_profile(InstanceProfileName="WORKER-PROFILE", RoleName="another")
+
+    def refusal(path: Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            roles(path, monkeypatch)
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    assert refusal(named) == (
+        "error: the instance profile WORKER-PROFILE holds another role, another: give it another name in cluster.yaml\n"
+    )
+    assert "No such file" in refusal(tmp_path / "none.yaml")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    assert refusal(named) == "error: Unable to locate credentials\n"
+
+
 def test_pods_and_machines_are_the_same(machines: dict[str, Any], pods: list[dict[str, Any]]) -> None:
     assert [item["kind"] for item in pods] == ["RayJob", "RayService"]
     for item in pods:

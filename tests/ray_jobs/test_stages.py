@@ -1,5 +1,6 @@
 """Stages 1 to 4 on a real Ray, with a real teacher over HTTP, and what happens when either fails."""
 
+import errno
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ import pytest
 import small
 from local_servers import Teacher
 
+from pipeline.errors import DataError
 from pipeline.records import Example, Fault, PassRate, Problem, Rejected, Trace, Verdict
 from pipeline.stage import Manifest, StageFolder, root_of
-from pipeline.storage import read_rows
-from ray_jobs import cli
+from pipeline.storage import Place, read_rows
+from ray_jobs import cli, tables
 
 COMMAND = [sys.executable, "-m", "ray_jobs"]
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -263,3 +265,12 @@ def durable_requests(folder: Path) -> set[str]:
     from pipeline.storage import Place
 
     return {reply.request_id for file in Place(str(folder)).files(".jsonl") for reply in read_segment(file)}
+
+
+def test_a_full_disk_of_a_worker_is_not_said_of_the_table(tmp_path):
+    class Dataset:
+        def write_parquet(self, path, filesystem):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/else")
+
+    with pytest.raises(DataError, match=r"cannot use '/somewhere/else': .*the free space"):
+        tables.write_parts(Dataset(), Place(str(tmp_path / "table")))

@@ -105,6 +105,15 @@ def test_a_model_that_is_none_is_refused_in_one_line(name, said):
     assert name in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_a_model_of_the_hub_that_is_pickles_alone_is_refused(monkeypatch):
+    files = ["config.json", "pytorch_model.bin"]
+    monkeypatch.setattr(model, "list_repo_files", lambda name: files)
+    with pytest.raises(DataError, match=r"'someone/pickled', which holds no weights .*pickles, \*\.bin, are not read"):
+        model.require_weights(model.find("someone/pickled"))
+    files.append("model.safetensors")
+    model.require_weights(model.find("someone/pickled"))
+
+
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no config\.json"):
         model.find(str(tmp_path))
