@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,10 @@ def sums(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(s3: str) -> Iterator[None]:
+def ray_cluster(s3: str, gcs: str) -> Iterator[None]:
     """One Ray for all tests of a session, with two CPUs however many the machine has.
 
-    After `s3`, for its workers inherit the credentials.
+    After `s3` and `gcs`, for its workers inherit what these set.
     """
     import ray
 
@@ -63,20 +64,35 @@ def ray_cluster(s3: str) -> Iterator[None]:
 def s3() -> Iterator[str]:
     """An S3 server on loopback with the bucket `bucket`: its URL."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = subprocess.DEVNULL
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)], stdout=log, stderr=log
-    )
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true")
+    command = [str(Path(sys.executable).with_name("moto_server")), "-p", str(port)]
+    with server(command, urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[str]:
+    """Google's storage on loopback, for all who ask for `gs://`, with the bucket `bucket`: its URL."""
+    port = free_port()
+    url = os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
+    program = Path(__file__).parents[1] / "pipeline" / "gcs_server.py"
+    with server([sys.executable, str(program), str(port), "bucket"], urllib.request.Request(url)):
+        yield url
+
+
+@contextmanager
+def server(command: list[str], until: urllib.request.Request) -> Iterator[None]:
+    """A program, from when it answers a request."""
+    log = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=log, stderr=log)
     deadline = time.monotonic() + 60
     while True:
         try:
-            urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT"), timeout=5)
+            urllib.request.urlopen(until, timeout=5)
             break
         except OSError:
-            assert time.monotonic() < deadline, "moto_server did not start"
+            assert time.monotonic() < deadline, f"{command} did not start"
             time.sleep(0.2)
-    yield url
+    yield
     process.kill()
     process.wait()

@@ -33,7 +33,8 @@ def test_a_node_that_is_lost_in_distill_verify_train_and_evaluate_changes_nothin
     whole, broken = (Place(f"s3://bucket/{name}-{tmp_path.name}", s3) for name in ("whole", "broken"))
     with Nodes(workers=3, cpus=2) as nodes:
         for root in (whole, broken):
-            arguments = small.arguments("run", small_run.settings(tmp_path, root, teacher.url))
+            slow = ["evaluate.max_in_flight=2"]  # so that there are answers under way when the first have come
+            arguments = small.arguments("run", [*small_run.settings(tmp_path, root, teacher.url), *slow])
             driver = Driver(nodes, tmp_path / f"{root.name}.log", arguments)
             for stage, actor, shown in KILLS if root is broken else ():
                 driver.until_shown(shown)

@@ -188,9 +188,11 @@ def test_problems_the_teacher_cannot_answer_are_rejected_with_the_reason(ray_clu
     assert all("no answer is recorded" in row.detail for row in rows(settings, "distill", "rejected", Rejected))
 
 
-def test_all_tables_may_lie_in_object_storage(ray_cluster, sums, start_teacher, s3, capsys):
+@pytest.mark.parametrize("scheme", ["s3", pytest.param("gs", marks=pytest.mark.slow)])
+def test_all_tables_may_lie_in_object_storage(ray_cluster, sums, start_teacher, s3, capsys, scheme):
     teacher: Teacher = start_teacher(sums / "traces.jsonl")
-    settings = [*small.overrides(sums, "s3://bucket/stages", teacher.url), f"storage.endpoint={s3}"]
+    root = f"{scheme}://bucket/stages"
+    settings = [*small.overrides(sums, root, teacher.url), f"storage.endpoint={s3}"]
     made = run(STAGES, settings)
     assert made["verify"].rows_out == len(small.SUMS)
     run(STAGES, settings)
@@ -199,7 +201,7 @@ def test_all_tables_may_lie_in_object_storage(ray_cluster, sums, start_teacher, 
     cli.main(
         [
             "show",
-            "s3://bucket/stages",
+            root,
             "verify",
             "rejected",
             "--n",
