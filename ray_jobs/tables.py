@@ -65,12 +65,9 @@ def write_parts(dataset: "ray.data.Dataset", table: Place) -> None:
     except OSError as error:  # Ray's error is also an instance of its cause, with a traceback as its text
         cause = getattr(error, "cause", error)
         if isinstance(cause, FileNotFoundError):
-            raise DataError(
-                f"cannot make {table.uri!r}: {first_line(cause)}: something took away what it is made of"
-            ) from None
-        with NamedErrors(
-            Place(cause.filename) if isinstance(cause.filename, str) else table
-        ):  # a file of a worker's own
+            missing = first_line(cause)
+            raise DataError(f"cannot make {table.uri!r}: {missing}: something took away what it is made of") from None
+        with NamedErrors(Place(cause.filename) if cause.filename else table):  # it may be a file of a worker's own
             raise cause from None
 
 

@@ -136,10 +136,9 @@ class _Hold:
         return found
 
     def _written(self, replacing: Any) -> Any:
+        """Tried again where no answer comes: the client repeats reads by itself, but not what it writes."""
         for _ in range(TRIES - 1):
-            with contextlib.suppress(
-                DataError
-            ):  # reads that get no answer are repeated by themselves, what is written is not
+            with contextlib.suppress(DataError):
                 return self._file.write(self._content, replacing=replacing)
         return self._file.write(self._content, replacing=replacing)
 
@@ -152,9 +151,10 @@ class _Hold:
             except DataError:
                 # Ours it is for as long as the next try would come before others may take it for stale.
                 pause = RENEW_S / 10
-                if (silence := time.monotonic() - renewed) + pause + ANSWER_S > STALE_S:
+                silence = time.monotonic() - renewed
+                if silence + pause + ANSWER_S > STALE_S:
                     self.lost = (
-                        f"could not be held: storage took no renewal for {silence:.0f} s, and another run may come"
+                        f"is not held any more: storage took no renewal for {silence:.0f} s, and another run may come"
                     )
             else:
                 pause = RENEW_S

@@ -219,6 +219,4 @@ def _joined(folder: Place, columns: list[str]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"the files of {folder.uri!r} do not fit together ({first_line(error)}): make it anew"
-        ) from None
+        raise DataError(f"the files of {folder.uri!r} do not fit together ({first_line(error)}): redo it") from None

@@ -186,6 +186,7 @@ def test_stage_2_alone_is_added_to_a_finished_run_without_training_the_others_ag
     assert made is not None and made.steps == alone
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(unbroken, model_folder, tmp_path):
     import ray
     from ray.util.state import list_actors
