@@ -7,7 +7,7 @@ them. Where the hub is and who asks, `huggingface_hub` reads from the environmen
 import functools
 import re
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, first_line
 
 PREFIX = "hf://"
 _COMMIT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([0-9a-f]{40})(?:/|$)")
@@ -81,5 +81,4 @@ def explained(uri: str, error: BaseException) -> str:
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         return f"{where}: {constants.ENDPOINT} answered with status {status}: check HF_TOKEN, or try again later"
-    reason = str(error).splitlines()[:1] or [type(error).__name__]
-    return f"{where}: {constants.ENDPOINT} cannot be reached ({reason[0]}): check the network, a proxy and HF_ENDPOINT"
+    return f"{where}: {constants.ENDPOINT} cannot be reached ({first_line(error)}): check the network, a proxy and HF_ENDPOINT"

@@ -34,8 +34,7 @@ def run(config: Config) -> None:
     root = _root(config)
     if StageFolder(root, "distill").manifest() is None:
         import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
-    if StageFolder(root, "evaluate").manifest() is None:
-        _require_keys(config)
+    _require_keys(config, root)
     with held(root, stopping.wait_for_nothing), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
@@ -43,13 +42,18 @@ def run(config: Config) -> None:
     report.show(config)
 
 
-def _require_keys(config: Config) -> None:
-    """Of those who are asked after the teacher, and of our own server."""
-    judge = config.verify.judge
-    served = endpoint_of(config, config.serve.models[0], "http://127.0.0.1")
-    for endpoint in (judge.endpoint if judge else None, config.evaluate.endpoint, served):
-        for way in endpoint.ways if endpoint else ():
-            key_of(way)
+def _require_keys(config: Config, root: Place) -> None:
+    """Of whom the stages after `distill` will ask: what is missed only there is missed when a teacher is paid."""
+    judge, served = config.verify.judge, endpoint_of(config, config.serve.models[0], "http://127.0.0.1")
+    asked = {
+        "verify": judge.endpoint if judge else None,
+        "serve": served,
+        "evaluate": config.evaluate.endpoint or served,
+    }
+    for stage, endpoint in asked.items():
+        if endpoint and StageFolder(root, stage).manifest() is None:
+            for way in endpoint.ways:
+                key_of(way)
 
 
 def run_one(config: Config, stage: str) -> None:

@@ -67,7 +67,7 @@ def write_parts(dataset: "ray.data.Dataset", table: Place) -> None:
         if isinstance(cause, FileNotFoundError):
             missing = first_line(cause)
             raise DataError(f"cannot make {table.uri!r}: {missing}: something took away what it is made of") from None
-        with NamedErrors(Place(cause.filename) if cause.filename else table):  # it may be a file of a worker's own
+        with NamedErrors(Place(cause.filename) if isinstance(cause.filename, str) else table):
             raise cause from None
 
 

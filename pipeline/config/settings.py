@@ -43,7 +43,7 @@ class Storage(Section):
     root: RuntimeStr
     """URI of the run's folder: a path, `s3://bucket/run`, `gs://bucket/run`."""
     endpoint: Annotated[str | None, RUNTIME] = None
-    """URL of an S3 service that is not AWS (MinIO, R2, ...). Falls back to $AWS_ENDPOINT_URL."""
+    """URL of an S3 service that is not AWS (MinIO, R2, ...). Falls back to $AWS_ENDPOINT_URL_S3 and $AWS_ENDPOINT_URL."""
 
     @model_validator(mode="before")
     @classmethod
@@ -53,8 +53,8 @@ class Storage(Section):
 
     @model_validator(mode="after")
     def _root_can_be_written(self) -> "Storage":
-        scheme, _, rest = self.root.partition(":/")
-        if scheme in ("http", "https", "hf") or (re.fullmatch(r"\w{2,}", scheme) and rest[:1] != "/"):
+        uri = re.match(r"(\w{2,}):/(/?)", self.root)
+        if uri and (uri[1] in ("http", "https", "hf") or not uri[2]):
             raise ValueError(f"root is {self.root!r}: give a path, or a URI as s3://bucket/run or gs://bucket/run")
         return self
 

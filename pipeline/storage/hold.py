@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -35,6 +36,8 @@ TRIES = 3
 """To write a hold at the begin of a run."""
 STALE_S = 60.0
 """A hold that was not renewed for so long is that of a run that ended without a word."""
+GCS_STALE_S = 300.0
+"""The same in Google's storage: where that does not answer, pyarrow may stop all of a process for two minutes."""
 
 
 @contextlib.contextmanager
@@ -104,6 +107,7 @@ class _Hold:
         self.lost = ""
         """What became of it, where it is not ours any more."""
         self._when_lost = when_lost
+        self._stale_s = GCS_STALE_S if root.uri.startswith("gs://") else STALE_S
         self._file = _File(root)
         self._content = {"holder": _who(), "owner": uuid.uuid4().hex}
         self._version: Any = None
@@ -123,8 +127,11 @@ class _Hold:
 
     def _watched(self, found: "_Found") -> "_Found":
         """The same file, where nobody renews it."""
-        print(f"{self._file.root.uri} is held by {found.holder}: waiting {STALE_S:g} s for a sign of life", flush=True)
-        deadline = time.monotonic() + STALE_S
+        print(
+            f"{self._file.root.uri} is held by {found.holder}: waiting {self._stale_s:g} s for a sign of life",
+            flush=True,
+        )
+        deadline = time.monotonic() + self._stale_s
         while time.monotonic() < deadline:
             time.sleep(RENEW_S / 5)
             now = self._file.read()
@@ -136,7 +143,7 @@ class _Hold:
         return found
 
     def _written(self, replacing: Any) -> Any:
-        """Tried again where no answer comes: the client repeats reads by itself, but not what it writes."""
+        """Tried again where no answer comes in time: the client does so with reads alone."""
         for _ in range(TRIES - 1):
             with contextlib.suppress(DataError):
                 return self._file.write(self._content, replacing=replacing)
@@ -149,10 +156,10 @@ class _Hold:
             try:
                 version = self._file.write(self._content, replacing=self._version)
             except DataError:
-                # Ours it is for as long as the next try would come before others may take it for stale.
+                # Ours it is for as long as the next try, repeated for a while, ends before others may take it for stale.
                 pause = RENEW_S / 10
                 silence = time.monotonic() - renewed
-                if silence + pause + ANSWER_S > STALE_S:
+                if silence + pause + 2 * ANSWER_S > self._stale_s:
                     self.lost = (
                         f"is not held any more: storage took no renewal for {silence:.0f} s, and another run may come"
                     )
@@ -194,13 +201,17 @@ class _File:
         import obstore.store
 
         self.root = root
-        options: dict[str, Any] = {"client_options": {"timeout": f"{ANSWER_S:g}s", "allow_http": True}}
+        options: dict[str, Any] = {
+            "client_options": {"timeout": f"{ANSWER_S:g}s", "allow_http": True},
+            "retry_config": {"retry_timeout": timedelta(seconds=ANSWER_S)},
+        }
+        filesystem = root.filesystem
         with self._named_errors():
             if root.uri.startswith("s3://"):
                 from obstore.auth.boto3 import Boto3CredentialProvider
 
                 options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
-                options["region"] = root.filesystem.region  # of AWS's buckets pyarrow finds it out
+                options["region"] = filesystem.region  # of AWS's buckets pyarrow finds it out
                 if root.endpoint:
                     options["endpoint"] = root.endpoint
             elif root.uri.startswith("gs://"):
@@ -250,9 +261,10 @@ class _File:
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
         from obstore.exceptions import BaseError
 
         try:
             yield
-        except (BaseError, OSError, ValueError) as error:
+        except (BaseError, BotoCoreError, OSError, ValueError) as error:
             raise DataError(f"cannot use {self.root.uri!r}: {first_line(error)}: check {BUCKET_ADVICE}") from None

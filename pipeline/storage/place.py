@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -137,8 +138,11 @@ def _resolve(uri: str, endpoint: str | None) -> tuple[pyarrow.fs.FileSystem, str
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).absolute())
     scheme, _, rest = uri.partition("://")
+    bucket = rest.partition("/")[0]
+    if scheme in ("s3", "gs") and not re.fullmatch(r"[\w.-]+", bucket, re.ASCII):
+        raise DataError(f"{uri!r} names no bucket: write {scheme}://bucket/path; credentials come from the environment")
     if scheme == "s3":
-        region = s3.default_region() if endpoint else s3.region(rest.partition("/")[0])
+        region = s3.default_region() if endpoint else s3.region(bucket)
         return s3.filesystem(region, endpoint), rest
     if scheme == "gs":
         return gcs.filesystem(), rest

@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import records
 from pipeline.errors import DataError, first_line
 from pipeline.storage import s3
-from pipeline.storage.place import NamedErrors, Place
+from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -58,11 +59,11 @@ def read_columns(folder: Place, columns: Iterable[str]) -> pa.Table:
 def read_slice(folder: Place, record: type[R], start: int, stop: int) -> list[R]:
     """The records `start` to `stop` of a table, in the order of its files; of others those of the same row groups are in memory."""
     found: list[R] = []
-    for parquet, group, first, end in _groups(folder):
+    for group, first, end in _groups(folder):
         if first >= stop:
             break
         if end > start:
-            rows = _read(parquet, group, _columns(record))
+            rows = group.read(_columns(record))
             found += records.from_table(record, rows.slice(max(start - first, 0), min(stop, end) - max(start, first)))
     return found
 
@@ -76,7 +77,7 @@ def write_table(file: Place, table: pa.Table, *, row_group: int) -> None:
 
 def count_rows(folder: Place, record: type) -> int:
     """How many records a table has."""
-    return sum(_each(folder, _columns(record), lambda parquet: int(parquet.metadata.num_rows)))
+    return sum(_each(folder, _columns(record), lambda _, parquet: int(parquet.metadata.num_rows)))
 
 
 def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -89,12 +90,15 @@ def iter_dicts(folder: Place, columns: Iterable[str] | None = None) -> Iterator[
 
 
 def rows_at(folder: Place, positions: Iterable[int]) -> list[dict[str, Any]]:
-    """The rows at some positions of any Parquet table, counted through its files; of others those of the same row groups are in memory."""
+    """The rows at some positions of any Parquet table, counted through its files; few others are in memory."""
     wanted = sorted(set(positions))
     found: list[dict[str, Any]] = []
-    for parquet, group, first, end in _groups(folder):
-        if here := [position - first for position in wanted if first <= position < end]:
-            found += _read(parquet, group, None).take(here).to_pylist()
+    for group, start, stop in _groups(folder):
+        if any(start <= position < stop for position in wanted):
+            for batch in group.batches(None, 64):
+                here = pa.array([at - start for at in wanted if start <= at < start + batch.num_rows], pa.int64())
+                found += batch.take(here).to_pylist()
+                start += batch.num_rows
     return found
 
 
@@ -108,50 +112,63 @@ def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[p
     """Some columns of a Parquet file, or all, so many rows at a time; no more than a row group is in memory."""
     wanted = None if columns is None else list(columns)
     with _opened(file) as parquet:
-        for group in range(parquet.num_row_groups):
-            yield from _batches(parquet, group, wanted, rows)
+        for number in range(parquet.num_row_groups):
+            yield from _RowGroup(file, parquet, number).batches(wanted, rows)
 
 
-def _batches(parquet: pq.ParquetFile, group: int, columns: list[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
-    source: Iterator[pa.RecordBatch] | None = None
-    given = 0
+@dataclass(frozen=True)
+class _RowGroup:
+    """A row group of an open file. What S3 was too busy for is read again."""
 
-    def following() -> pa.RecordBatch | None:
-        nonlocal source
-        try:
-            if source is None:
-                anew = parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
-                source = islice(anew, given, None)
-            return next(source, None)
-        except OSError:
-            source = None
-            raise
+    file: Place
+    parquet: pq.ParquetFile
+    number: int
 
-    while (batch := s3.again(following)) is not None:
-        given += 1
-        yield batch
+    def read(self, columns: list[str]) -> pa.Table:
+        with _named_errors(self.file):
+            return s3.again(lambda: self.parquet.read_row_group(self.number, columns=columns, use_threads=False))
+
+    def batches(self, columns: list[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+        source: Iterator[pa.RecordBatch] | None = None
+        given = 0
+
+        def following() -> pa.RecordBatch | None:
+            nonlocal source
+            try:
+                if source is None:
+                    anew = self.parquet.iter_batches(rows, row_groups=[self.number], columns=columns, use_threads=False)
+                    source = islice(anew, given, None)
+                return next(source, None)
+            except OSError:
+                source = None
+                raise
+
+        while True:
+            with _named_errors(self.file):
+                batch = s3.again(following)
+            if batch is None:
+                return
+            given += 1
+            yield batch
 
 
-def _groups(folder: Place) -> Iterator[tuple[pq.ParquetFile, int, int, int]]:
-    """The row groups of a table: the open file, the group's number in it, its first row in the table and the one after its last."""
+def _groups(folder: Place) -> Iterator[tuple[_RowGroup, int, int]]:
+    """The row groups of a table, each with its first row in the table and the one after its last."""
     start = 0
     for file in folder.files(".parquet"):
         with _opened(file) as parquet:
-            for group in range(parquet.num_row_groups):
-                end = start + parquet.metadata.row_group(group).num_rows
-                yield parquet, group, start, end
-                start = end
+            for number in range(parquet.num_row_groups):
+                stop = start + parquet.metadata.row_group(number).num_rows
+                yield _RowGroup(file, parquet, number), start, stop
+                start = stop
 
 
-def _read(parquet: pq.ParquetFile, group: int, columns: list[str] | None) -> pa.Table:
-    return s3.again(lambda: parquet.read_row_group(group, columns=columns, use_threads=False))
-
-
-@contextmanager
-def _opened(file: Place) -> Iterator[pq.ParquetFile]:
-    with _named_errors(file), s3.again(lambda: pq.ParquetFile(file.path, filesystem=file.filesystem)) as parquet:
-        _refuse_pickles(file, parquet.schema_arrow)
-        yield parquet
+def _opened(file: Place) -> pq.ParquetFile:
+    """To be used as a context manager."""
+    with _named_errors(file):
+        parquet = s3.again(lambda: pq.ParquetFile(file.path, filesystem=file.filesystem))
+    _refuse_pickles(file, parquet.schema_arrow)
+    return parquet
 
 
 @contextmanager
@@ -159,7 +176,9 @@ def _named_errors(file: Place) -> Iterator[None]:
     try:
         with NamedErrors(file):
             yield
-    except pa.ArrowInvalid as error:
+    except ValueError as error:
+        if not isinstance(error, pa.ArrowInvalid):  # all that pyarrow says where Google's storage does not let it read
+            raise DataError(f"cannot use {file.uri!r}: {first_line(error)}: check {BUCKET_ADVICE}") from None
         raise DataError(f"{file.uri!r} is no Parquet ({first_line(error)}): replace it") from None
 
 
@@ -192,13 +211,13 @@ def _files(folder: Place) -> list[Place]:
     return files
 
 
-def _each(folder: Place, columns: list[str], work: Callable[[pq.ParquetFile], T]) -> list[T]:
+def _each(folder: Place, columns: list[str], work: Callable[[Place, pq.ParquetFile], T]) -> list[T]:
     """What is found in each file of a table that must have these columns, in the order of its files; several are read at a time."""
 
     def found(file: Place) -> T:
         with _opened(file) as parquet:
             _require(columns, parquet.schema_arrow, folder)
-            return work(parquet)
+            return work(file, parquet)
 
     with ThreadPoolExecutor(READERS) as threads:
         return list(threads.map(found, _files(folder)))
@@ -211,9 +230,10 @@ def _require(columns: Iterable[str], schema: pa.Schema, folder: Place) -> None:
 
 
 def _joined(folder: Place, columns: list[str]) -> pa.Table:
-    def whole(parquet: pq.ParquetFile) -> pa.Table:
+    def whole(file: Place, parquet: pq.ParquetFile) -> pa.Table:
         none = parquet.schema_arrow.empty_table().select(columns)
-        return pa.concat_tables([none, *(_read(parquet, group, columns) for group in range(parquet.num_row_groups))])
+        groups = (_RowGroup(file, parquet, number) for number in range(parquet.num_row_groups))
+        return pa.concat_tables([none, *(group.read(columns) for group in groups)])
 
     tables = _each(folder, columns, whole)
     try:

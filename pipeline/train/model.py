@@ -88,7 +88,7 @@ def require_weights(source: Source) -> None:
     """
     if source.location != source.name or Path(source.location).exists():
         return
-    with suppress(*hub.failures()):
+    with suppress(ValueError, *hub.failures()):  # the first: no name of the hub's
         _require_weights(source.name, list_repo_files(source.name))
 
 

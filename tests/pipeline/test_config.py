@@ -187,6 +187,8 @@ def test_the_s3_endpoint_comes_from_the_environment_unless_the_config_has_one(
 ) -> None:
     path = write(demo_tree, tmp_path)
     assert config.load(path).storage.endpoint is None
+    for root in ("runs", "hf", "s3", "a:b", "s3://bucket/run", "file:///runs/x"):
+        assert config.load(path, [f"storage.root={root}"]).storage.root == root
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert config.load(path).storage.endpoint == "http://127.0.0.1:1"
     assert config.load(path, ["storage.endpoint=http://127.0.0.1:2"]).storage.endpoint == "http://127.0.0.1:2"

@@ -29,7 +29,8 @@ with hold.held(Place(sys.argv[1], sys.argv[2] or None)):
 @pytest.fixture
 def root(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(hold, "RENEW_S", 0.2)
-    monkeypatch.setattr(hold, "STALE_S", 2.0)
+    for name in ("STALE_S", "GCS_STALE_S"):
+        monkeypatch.setattr(hold, name, 2.0)
     return place
 
 
@@ -49,6 +50,7 @@ def another(root: Place) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_run_is_refused_naming_the_first(root: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hold, "STALE_S", 60.0)
+    monkeypatch.setattr(hold, "GCS_STALE_S", 60.0)
     with another(root) as first:
         said = rf"is held by another run: .*\(process {first.pid}\), since .*: wait for its end, or use another"
         with pytest.raises(ResourceError, match=said), hold.held(root):

@@ -4,7 +4,7 @@ import gzip
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,43 @@ def test_an_endpoint_that_is_no_url_is_one_line(endpoint: str) -> None:
             ask()
 
 
+READS = (
+    lambda table: storage.read_rows(table, Verdict),
+    lambda table: storage.read_slice(table, Verdict, 1, 2),
+    lambda table: storage.rows_at(table, [1]),
+    lambda table: list(storage.iter_dicts(table)),
+    lambda table: list(storage.batches(table / "00000.parquet", None, 10)),
+)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_damaged_table_is_one_line_however_it_is_read(tmp_path: Path, read: Callable[[Place], object]) -> None:
+    table = Place(str(tmp_path / "table"))
+    storage.write_rows(table, Verdict, verdicts(1000))
+    file = tmp_path / "table" / "00000.parquet"
+    data = file.read_bytes()
+    file.write_bytes(data[:4] + b"\xff" * 200 + data[204:])
+    with pytest.raises(DataError, match=r"^cannot use '.*00000.parquet': .*: check [^\n]*$"):
+        read(table)
+
+
+def test_a_table_that_google_does_not_give_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise ValueError("I/O operation on closed file")
+
+    storage.write_rows(Place(str(tmp_path)), Verdict, verdicts(3))
+    monkeypatch.setattr(pq, "ParquetFile", closed)
+    with pytest.raises(DataError, match=r"^cannot use '.*00000.parquet': .*: check bucket, credentials and endpoint$"):
+        storage.read_rows(Place(str(tmp_path)), Verdict)
+
+
+@pytest.mark.parametrize("uri", ["s3:///run", "gs:///run", "s3://bu cket/run", "gs://anonymous@bucket/run"])
+def test_a_uri_without_a_bucket_is_one_line(uri: str) -> None:
+    for ask in (Place(uri).exists, held(Place(uri)).__enter__):
+        with pytest.raises(DataError, match=r"^'.*' names no bucket: write (s3|gs)://bucket/path"):
+            ask()
+
+
 def test_an_error_without_a_text_is_named_by_its_kind() -> None:
     with pytest.raises(DataError, match="cannot use '/x': TimeoutError: check"), NamedErrors(Place("/x")):
         raise TimeoutError
@@ -296,8 +333,10 @@ def test_busy_storage_is_asked_again(store: Store, tmp_path: Path) -> None:
         root = store.place(f"{BUCKET}/{tmp_path.name}", line.url)
         arguments = [root.uri, root.endpoint or "", str(tables), str(tmp_path)]
         subprocess.run([sys.executable, "-c", WORK, *arguments], check=True, cwd=REPO, timeout=110)
-        # The first: more than pyarrow's own allowance of retries lasts for.
-        assert line.refused > (100 if store.scheme == "s3" else 1) and line.lost >= silent, (line.refused, line.lost)
+        if store.scheme == "s3":
+            assert line.refused > 100 and line.lost > 1  # more than pyarrow's own allowance of retries lasts for
+        else:
+            assert line.refused > 1
 
 
 def test_storage_that_lets_nobody_in_is_said_in_one_line(store: Store) -> None:

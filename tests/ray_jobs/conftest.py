@@ -86,13 +86,15 @@ def server(command: list[str], until: urllib.request.Request) -> Iterator[None]:
     log = subprocess.DEVNULL
     process = subprocess.Popen(command, stdout=log, stderr=log)
     deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(until, timeout=5)
-            break
-        except OSError:
-            assert time.monotonic() < deadline, f"{command} did not start"
-            time.sleep(0.2)
-    yield
-    process.kill()
-    process.wait()
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(until, timeout=5)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, f"{command} did not start"
+                time.sleep(0.2)
+        yield
+    finally:
+        process.kill()
+        process.wait()

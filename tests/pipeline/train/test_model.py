@@ -112,6 +112,8 @@ def test_a_model_of_the_hub_that_is_pickles_alone_is_refused(monkeypatch):
         model.require_weights(model.find("someone/pickled"))
     files.append("model.safetensors")
     model.require_weights(model.find("someone/pickled"))
+    monkeypatch.undo()
+    model.require_weights(model.find("someone/a--b"))  # loading will say that this is no name
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
