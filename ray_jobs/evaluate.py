@@ -62,7 +62,7 @@ class EvaluateActor:
         self._askers = {
             model: Asker(endpoint, responses[model], reporter, dispatcher) for model, endpoint in endpoints.items()
         }
-        self._grader = Grader()
+        self._grader = Grader().warm()  # before a model that may be on these cores is asked
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = from_table(Task, batch)

@@ -38,11 +38,16 @@ Judged = tuple[VerdictName, str, str | None]
 
 
 class Child:
-    """A supervisor and its worker: a line of JSON in, a line out. Started at its first question."""
+    """A supervisor and its worker: a line of JSON in, a line out. Started at its first question, or before."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Raises RuntimeError where no process starts."""
+        with self._lock:
+            self._running()
 
     def ask(self, judge: str, gold: str, answer: str, time_limit_s: float) -> Judged:
         """What a judge says of two texts. Raises RuntimeError where no process starts.

@@ -43,6 +43,14 @@ class Grader:
     def __enter__(self) -> "Grader":
         return self
 
+    def warm(self) -> "Grader":
+        """Start the children now; else the first question that needs one waits, on a busy machine for many seconds, and all behind it."""
+        for _ in range(self._workers):
+            child = self._children.get()
+            child.start()
+            self._children.put(child)
+        return self
+
     def __exit__(self, *_: object) -> None:
         self.close()
 

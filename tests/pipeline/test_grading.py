@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline import grading
@@ -190,6 +191,15 @@ def test_a_closed_grader_says_so_and_may_be_closed_again() -> None:
     made.close()
     with pytest.raises(RuntimeError, match="closed"):
         made.grade("x", r"\boxed{y + 1}")
+
+
+def test_a_warm_grader_has_all_its_children_before_the_first_question() -> None:
+    me = psutil.Process()
+    before = len(me.children())
+    with Grader(workers=2).warm() as warm:
+        assert len(me.children()) == before + 2
+        assert warm.grade("x+1", r"\boxed{1+x^2/x}").verdict == "correct"
+        assert len(me.children()) == before + 2
 
 
 async def test_threads_and_event_loops_get_the_same_verdicts() -> None:
