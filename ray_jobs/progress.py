@@ -285,6 +285,8 @@ class Progress:
 
     def _now(self) -> Figures:
         figures: Figures = ray.get(self._tally.get.remote())
+        if self._total is not None:  # rows that are done again where an actor was lost are told twice
+            figures["done"] = min(float(figures["done"]), self._total)
         return {**figures, "usd": self._spending.spent_usd()} if self._spending else figures
 
     def _text(self, figures: Figures) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -58,13 +57,13 @@ class Nodes:
 
     def kill(self, node_id: str) -> None:
         """`kill -9` of a node's raylet: what runs there goes with it."""
-        os.kill(self._nodes.pop(node_id).all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        _killed(self._nodes.pop(node_id).all_processes["raylet"][0].process)
 
     def kill_head(self) -> None:
         """`kill -9` of all that is the head, as where its machine is lost."""
         for started in self._cluster.head_node.all_processes.values():
             for each in started:
-                each.process.kill()
+                _killed(each.process)
 
     def wait_for_host(self, actor: str, driver: "Driver") -> str:
         """The worker node on which an actor of such a class is alive."""
@@ -151,6 +150,12 @@ class Job(Work):
 
     def ended(self) -> bool:
         return self.status() in ("SUCCEEDED", "FAILED")
+
+
+def _killed(process: "subprocess.Popen[bytes]") -> None:
+    """Waited for, too: workers take a raylet that is killed but not waited for as alive, and go on."""
+    process.kill()
+    process.wait()
 
 
 def until(reached: Callable[[], object], said: Callable[[], str]) -> None:

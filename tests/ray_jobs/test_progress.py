@@ -46,6 +46,12 @@ def test_a_log_line_tells_pace_money_and_time_left(ray_cluster, monkeypatch, cap
     ), line
 
 
+def test_rows_that_are_done_again_are_no_more_than_all(ray_cluster, capsys):
+    with Progress("distill", 200, "problems") as progress:
+        progress.reporter.add(done=250)
+    assert "[distill] 200 of 200 problems (100%)" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_prometheus_reads_the_same_figures(ray_cluster):
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
