@@ -318,7 +318,7 @@ for number in range(int(sys.argv[3])):
         assert stream.read() == b"there"
     assert storage.fetch(root / "away", Path(sys.argv[4])).joinpath(f"{number}").read_bytes() == b"there"
     assert len(root.files()) == 2 * (number + 1)
-groups = 10 * int(sys.argv[3])
+groups = 5 * int(sys.argv[3])
 storage.write_table(root / "groups.parquet", pa.table({"short": ["x"] * groups, "long": ["y" * 9999] * groups}), row_group=1)
 assert storage.read_columns(root / "groups.parquet", ["short"]).num_rows == groups
 assert sum(1 for _ in storage.iter_dicts(root / "groups.parquet", ["short"])) == groups
