@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -116,7 +115,7 @@ def batches(file: Place, columns: Iterable[str] | None, rows: int) -> Iterator[p
             yield from _RowGroup(file, parquet, number).batches(wanted, rows)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _RowGroup:
     """A row group of an open file. What S3 was too busy for is read again."""
 
