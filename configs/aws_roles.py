@@ -24,13 +24,6 @@ TRUST = {
 
 def main(path: str) -> None:
     """Make them."""
-    try:
-        _main(path)
-    except (OSError, BotoCoreError, ClientError) as error:
-        _refuse(str(error))
-
-
-def _main(path: str) -> None:
     text = Path(path).read_text("utf-8")
     if blank := re.search(r"YOUR-[A-Z]+", text):
         _refuse(f"{path} still says {blank[0]}: fill in the names in capitals first")
@@ -69,4 +62,7 @@ def _refuse(message: str) -> NoReturn:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except (OSError, BotoCoreError, ClientError) as error:
+        _refuse(str(error))

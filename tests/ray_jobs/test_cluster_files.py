@@ -4,18 +4,15 @@ import copy
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import yaml
-from moto import mock_aws
 from ray.autoscaler._private import commands
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -39,17 +36,6 @@ def machines() -> dict[str, Any]:
 @pytest.fixture
 def pods() -> list[dict[str, Any]]:
     return list(yaml.safe_load((ROOT / "kuberay.yaml").read_text())["items"])
-
-
-@pytest.fixture
-def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An account with its default network, and a home to write a key into."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        yield
 
 
 def start_options(words: list[str]) -> dict[str, str]:
@@ -206,63 +192,6 @@ def test_the_policies_are_ones_that_iam_takes(aws: None, machines: dict[str, Any
         iam.create_policy(PolicyName=name, PolicyDocument=text)
     with pytest.raises(Exception, match="Syntax errors in policy"):
         iam.create_policy(PolicyName="planted", PolicyDocument=text.replace("Effect", "Efect"))
-
-
-def roles(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["aws_roles.py", str(path)])
-    runpy.run_path(str(ROOT / "configs/aws_roles.py"), run_name="__main__")
-
-
-def test_the_roles_of_the_nodes_are_made_once_with_their_policies(
-    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    named = tmp_path / "cluster.yaml"
-    text = (ROOT / "cluster.yaml").read_text().replace("YOUR-ACCOUNT", "123456789012")
-    for name, filled in (("HEAD-PROFILE", "the-head"), ("WORKER-PROFILE", "a-worker"), ("BUCKET", "bucket")):
-        text = text.replace(f"YOUR-{name}", filled)
-    named.write_text(text)
-    roles(named, monkeypatch)
-    roles(named, monkeypatch)
-    iam = boto3.client("iam", region_name="us-west-2")
-    for name, policies in (("the-head", {"head_policy", "bucket_policy"}), ("a-worker", {"bucket_policy"})):
-        (role,) = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
-        assert role["RoleName"] == name and set(iam.list_role_policies(RoleName=name)["PolicyNames"]) == policies
-    passed = iam.get_role_policy(RoleName="the-head", PolicyName="head_policy")["PolicyDocument"]
-    assert iam.get_role(RoleName="a-worker")["Role"]["Arn"] in json.dumps(passed)
-
-
-def test_roles_are_not_made_for_names_that_are_not_filled_in(
-    aws: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        roles(ROOT / "cluster.yaml", monkeypatch)
-    assert ended.value.code == 2 and "still says YOUR-" in capsys.readouterr().err
-
-
-def test_a_profile_with_another_role_and_an_account_without_keys_are_refused(
-    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    named = tmp_path / "cluster.yaml"
-    named.write_text(re.sub("YOUR-([A-Z-]+)", r"\1", (ROOT / "cluster.yaml").read_text()))
-    iam = boto3.client("iam", region_name="us-west-2")
-    iam.create_role(RoleName="another", AssumeRolePolicyDocument="{}")
-    iam.create_instance_profile(InstanceProfileName="WORKER-PROFILE")
-    iam.add_role_to_instance_profile(InstanceProfileName="WORKER-PROFILE", RoleName="another")
-
-    def refusal(path: Path) -> str:
-        with pytest.raises(SystemExit) as ended:
-            roles(path, monkeypatch)
-        assert ended.value.code == 2
-        return capsys.readouterr().err
-
-    assert refusal(named) == (
-        "error: the instance profile WORKER-PROFILE holds another role, another: give it another name in cluster.yaml\n"
-    )
-    assert "No such file" in refusal(tmp_path / "none.yaml")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    assert refusal(named) == "error: Unable to locate credentials\n"
 
 
 def test_pods_and_machines_are_the_same(machines: dict[str, Any], pods: list[dict[str, Any]]) -> None:

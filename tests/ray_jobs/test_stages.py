@@ -264,7 +264,6 @@ def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_not
 
 def durable_requests(folder: Path) -> set[str]:
     from pipeline.responses import read_segment
-    from pipeline.storage import Place
 
     return {reply.request_id for file in Place(str(folder)).files(".jsonl") for reply in read_segment(file)}
 
