@@ -9,10 +9,12 @@ import asyncio
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from io import FileIO
+from itertools import accumulate
+from operator import truediv
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -25,7 +27,7 @@ LOCAL_FLUSH_S = 0.02
 
 
 class Journal:
-    """A writer's journal in a folder. Its `name` is its own; what stands before a dot tells what it holds."""
+    """A writer's journal in a folder. Its `name` is its own; what stands before a dot tells what it holds, slashes make folders."""
 
     def __init__(self, folder: Place, name: str, flush_s: float = FLUSH_S) -> None:
         self._folder, self._name = folder, name
@@ -109,11 +111,16 @@ def _full(where: str, error: OSError) -> DataError:
     return DataError(f"cannot store answers in {where!r}: {error.strerror}: free some space")
 
 
-def lines_of(folder: Place, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
-    """The lines of the journals whose name is wanted. A last line that a crash cut was never durable: expect it."""
+def lines_of(folder: Place, way: Sequence[str] = (), wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
+    """The lines of the journals on the `way` from folder to folder and below its end, of those whose name is wanted.
+
+    A last line that a crash cut was never durable: expect it.
+    """
     if not folder.is_local:
         _bring_what_was_kept(folder)
-    for file in folder.files(".jsonl"):
+    *passed, end = accumulate(way, truediv, initial=folder)
+    files = [file for each in passed for file in each.files(".jsonl", below=False)]
+    for file in [*files, *end.files(".jsonl")]:
         if wanted is None or wanted(file.name.partition(".")[0]):
             yield from lines_in(file)
 
@@ -126,14 +133,14 @@ def lines_in(file: Place) -> list[str]:
 def _bring_what_was_kept(folder: Place) -> None:
     """Store what killed writers of this node left on its disk. A living one holds the lock of its file."""
     here = _folder_here(folder)
-    if not any(here.glob("*.jsonl")):
+    if not any(here.rglob("*.jsonl")):
         return
     with (here / "lock").open("wb") as one_at_a_time:  # who comes second finds all of it stored
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        for path in sorted(here.glob("*.jsonl")):
+        for path in sorted(here.rglob("*.jsonl")):
             with suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (folder / f"{path.stem}.kept.jsonl").write(file.read())
+                (folder / f"{path.relative_to(here).with_suffix('')}.kept.jsonl").write(file.read())
                 path.unlink()
 
 

@@ -2,16 +2,21 @@
 
 In: replies of a model. Out: replies by request id, after any crash. A `Segment` belongs to one batch of
 rows and is named after the range of their keys, so that whoever works on a range of keys later reads
-the segments that overlap it and no others: no index, no knob, at any size.
+the segments that overlap it and no others. It lies in the folder of what its first and last key begin with alike
+(`3/f/a/3fa0...-3fa8...`), so that nobody lists others than those on the way there and below: no index, no knob, at any size.
 """
 
 import asyncio
 import json
+import os
 import uuid
 from dataclasses import dataclass, field
 
 from pipeline.journal import Journal, lines_in, lines_of
 from pipeline.storage import Place
+
+DEPTH = 3
+"""Folders in folders: 4,096 for keys that are hashes, which leaves some 2,000 objects to each of 8 million."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
@@ -51,8 +56,9 @@ class Segment:
     def __init__(self, folder: Place, first: str, last: str) -> None:
         self._folder = folder
         self._first, self._last = first, last
+        self._way = tuple(os.path.commonprefix([first, last])[:DEPTH])
         self._known: dict[str, Reply] = {}
-        self._journal = Journal(folder, f"{first}-{last}.{uuid.uuid4().hex[:12]}")
+        self._journal = Journal(folder, "/".join([*self._way, f"{first}-{last}.{uuid.uuid4().hex[:12]}"]))
 
     async def __aenter__(self) -> "Segment":
         self._known = await asyncio.to_thread(self._load)
@@ -71,7 +77,7 @@ class Segment:
         await self._journal.append(_ENCODE(vars(reply)))
 
     def _load(self) -> dict[str, Reply]:
-        replies = filter(None, map(_reply, lines_of(self._folder, self._overlaps)))
+        replies = filter(None, map(_reply, lines_of(self._folder, self._way, self._overlaps)))
         return {reply.request_id: reply for reply in replies}
 
     def _overlaps(self, name: str) -> bool:

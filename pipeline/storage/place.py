@@ -70,9 +70,9 @@ class Place:
         with NamedErrors(self):
             return bool(self.filesystem.get_file_info(self.path).type == pyarrow.fs.FileType.Directory)
 
-    def files(self, suffix: str = "") -> list["Place"]:
-        """All files below, in the order of their paths; none when the folder does not exist."""
-        selector = pyarrow.fs.FileSelector(self.path, recursive=True, allow_not_found=True)
+    def files(self, suffix: str = "", *, below: bool = True) -> list["Place"]:
+        """All files in the folder, and `below` those in its folders too, in the order of their paths; none when it does not exist."""
+        selector = pyarrow.fs.FileSelector(self.path, recursive=below, allow_not_found=True)
         with NamedErrors(self):
             infos = self.filesystem.get_file_info(selector)
         root = self.path.strip("/")  # fsspec's filesystems begin paths with a slash, whatever they were asked

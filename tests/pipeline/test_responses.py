@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import resource
 import signal
 import subprocess
@@ -59,13 +60,15 @@ async def test_a_reply_outlives_a_process_that_is_killed_after_put(tmp_path: Pat
         assert [segment.get(f"r{n}") is not None for n in range(4)] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("keys", [("0", "f"), ("3fa0", "3fa8")])
 async def test_on_s3_a_killed_process_loses_no_reply_that_it_had(
-    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, str]
 ) -> None:
     """Even one that was on its way to its object; those of processes that live are left to them."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     child = CHILD.replace("sys.argv[1]", "*sys.argv[1:]").replace("asyncio.sleep(0)", "asyncio.sleep(0.5)")
+    child = child.replace('"0", "f"', f"*{keys}")
     place = Place(f"s3://bucket/{tmp_path.name}", s3_endpoint)
     assert subprocess.run([sys.executable, "-c", child, place.uri, s3_endpoint], cwd=REPO).returncode == -signal.SIGKILL
     async with Segment(place, "0", "f") as segment:
@@ -113,6 +116,35 @@ async def test_a_segment_reads_what_overlaps_its_keys(first: str, last: str, fou
     async with Segment(place, "10", "20") as segment:
         await segment.put(reply("r"))
     assert (await stored(place, "r", first, last) is not None) == found
+
+
+async def test_whatever_ranges_were_stored_a_range_reads_all_that_overlap_it(place: Place) -> None:
+    rng = random.Random(0)
+
+    def keys() -> tuple[str, str]:
+        first = rng.randrange(16**4)
+        last = min(16**4 - 1, first + rng.choice([0, 1, 16, 300, 5000, 60_000]))
+        return f"{first:04x}", f"{last:04x}"
+
+    async def store(name: str, first: str, last: str) -> None:
+        async with Segment(place, first, last) as segment:
+            await segment.put(reply(name))
+
+    ranges = {f"r{number}": keys() for number in range(12)}
+    await asyncio.gather(*(store(name, *of_it) for name, of_it in ranges.items()))
+    for first, last in [keys() for _ in range(12)]:
+        async with Segment(place, first, last) as segment:
+            found = {name for name in ranges if segment.get(name)}
+        assert found == {name for name, (begin, end) in ranges.items() if begin <= last and end >= first}
+
+
+async def test_a_segment_lies_where_only_those_whose_keys_begin_alike_look(tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    for first, last in (("3fa0", "3fa8"), ("3f00", "3fff"), ("00", "ff"), ("c", "c")):
+        async with Segment(place, first, last) as segment:
+            await segment.put(reply(first))
+    folders = {str(path.parent.relative_to(tmp_path)): path.name[:2] for path in tmp_path.rglob("*.jsonl")}
+    assert folders == {"3/f/a": "3f", "3/f": "3f", ".": "00", "c": "c-"}
 
 
 async def test_two_workers_on_the_same_keys_do_not_disturb_each_other(tmp_path: Path) -> None:
