@@ -127,12 +127,12 @@ class _Hold:
 
     def _watched(self, found: "_Found") -> "_Found":
         """The same file, where nobody renews it."""
-        print(
-            f"{self._file.root.uri} is held by {found.holder}: waiting {self._stale_s:g} s for a sign of life",
-            flush=True,
-        )
-        deadline = time.monotonic() + self._stale_s
-        while time.monotonic() < deadline:
+        started, told = time.monotonic(), False
+        while (silent_s := time.monotonic() - started) < self._stale_s:
+            if silent_s > 1.5 * RENEW_S and not told:  # a run that lives would have said so
+                told = True
+                left = f"{self._stale_s - silent_s:.0f} s more for a sign of life"
+                print(f"{self._file.root.uri} is held by {found.holder}: waiting {left}", flush=True)
             time.sleep(RENEW_S / 5)
             now = self._file.read()
             if now is not None and now.released:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,15 +13,24 @@ FOR_ONE_HOP = ("Transfer-Encoding", "Expect", "Content-Length", "Connection")
 
 
 class BadLine:
-    """Passes HTTP requests on to a port. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
+    """Passes HTTP requests on to a server. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
     the connection (`answers_lost`); done, but silent for longer than clients wait (`mute`); not even passed on, and silent (`silent`). Methods that are `denied` get 403.
+    `slow` are parts of paths, with the seconds that such a request waits.
     """
 
-    def __init__(self, port: int, *, denied: Collection[str] = (), seed: int = 0, **shares: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        denied: Collection[str] = (),
+        slow: Mapping[str, float] | None = None,
+        seed: int = 0,
+        **shares: float,
+    ) -> None:
         self.asked = self.refused = self.lost = 0
         self._denied = denied
         self.share(**shares)
-        self._target, self._random = port, random.Random(seed)
+        self._target, self._slow, self._random = url, slow or {}, random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -70,7 +79,10 @@ class BadLine:
         if drawn < busy + silent:
             self.lost += 1
             await asyncio.sleep(600)
-        url = f"http://127.0.0.1:{self._target}{request.raw_path}"
+        for part, pause_s in self._slow.items():
+            if part in request.raw_path:
+                await asyncio.sleep(pause_s)
+        url = f"{self._target}{request.raw_path}"
         headers = {name: value for name, value in request.headers.items() if name not in FOR_ONE_HOP}
         async with self._session.request(request.method, url, headers=headers, data=body) as answer:
             content = await answer.read()

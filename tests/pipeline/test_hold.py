@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -48,13 +49,12 @@ def another(root: Place) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def test_a_second_run_is_refused_naming_the_first(root: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hold, "STALE_S", 60.0)
-    monkeypatch.setattr(hold, "GCS_STALE_S", 60.0)
-    with another(root) as first:
+def test_a_second_run_is_refused_naming_the_first(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with another(place) as first:
         said = rf"is held by another run: .*\(process {first.pid}\), since .*: wait for its end, or use another"
-        with pytest.raises(ResourceError, match=said), hold.held(root):
+        with pytest.raises(ResourceError, match=said), hold.held(place):
             raise AssertionError
+    assert not capsys.readouterr().out, "the refusal is all that is said"
 
 
 def test_what_a_killed_run_held_is_taken_over(root: Place) -> None:
@@ -75,7 +75,11 @@ def test_a_root_is_free_at_once_when_its_run_is_over(root: Place, capsys: pytest
     assert not capsys.readouterr().out
 
 
-def test_of_many_that_come_at_once_one_gets_it(root: Place) -> None:
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_that_come_at_once_one_gets_it(root: Place, stale: bool) -> None:
+    if stale:
+        with another(root):  # is killed
+            pass
     got, refused, gate = [], [], threading.Barrier(6)
 
     def come() -> None:
@@ -93,6 +97,21 @@ def test_of_many_that_come_at_once_one_gets_it(root: Place) -> None:
     for thread in threads:
         thread.join()
     assert (len(got), len(refused)) == (1, 5)
+
+
+def test_a_run_that_was_paused_and_taken_over_ends_when_it_goes_on(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "RENEW_S", 0.2)
+    monkeypatch.setattr(hold, "STALE_S", 2.0)
+    root = Place(f"s3://{BUCKET}/{tmp_path.name}", s3_endpoint)
+    with another(root) as paused:
+        paused.send_signal(signal.SIGSTOP)
+        with hold.held(root):
+            paused.send_signal(signal.SIGCONT)
+            assert paused.wait(30) not in (0, None)
+            found = hold._File(root).read()
+            assert found is not None and str(os.getpid()) in found.holder and not found.released
 
 
 def test_a_run_whose_hold_was_taken_over_ends(
@@ -117,7 +136,7 @@ def test_a_renewal_whose_answer_is_lost_is_no_loss(
     monkeypatch.setattr(hold, "RENEW_S", 0.2)
     monkeypatch.setattr(hold, "ANSWER_S", 0.3)
     monkeypatch.setattr(hold, "STALE_S", 20.0)
-    with BadLine(int(s3_endpoint.rsplit(":", 1)[1]), **{fault: 0.3}) as line:
+    with BadLine(s3_endpoint, **{fault: 0.3}) as line:
         root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
         with hold.held(root):
             time.sleep(6)
@@ -130,7 +149,7 @@ def test_a_hold_that_storage_does_not_take_any_more_ends_the_run(
     monkeypatch.setattr(hold, "RENEW_S", 0.2)
     monkeypatch.setattr(hold, "ANSWER_S", 0.3)
     monkeypatch.setattr(hold, "STALE_S", 3.0)
-    with BadLine(int(s3_endpoint.rsplit(":", 1)[1])) as line:
+    with BadLine(s3_endpoint) as line:
         root = Place(f"s3://{BUCKET}/{tmp_path.name}", line.url)
         with pytest.raises(ResourceError, match=r"took no renewal for \d s, and another run may come"), hold.held(root):
             line.share(silent=1.0)

@@ -154,7 +154,7 @@ class Store:
         return Place(f"{self.scheme}://{path}", (url or self.url) if self.scheme == "s3" else None)
 
     def bad_line(self, **faults: Any) -> BadLine:
-        return BadLine(int(self.url.rsplit(":", 1)[1]), **faults)
+        return BadLine(self.url, **faults)
 
 
 @pytest.fixture(params=["s3", "gs"])

@@ -30,7 +30,7 @@ def test_every_stage_finishes_where_storage_refuses_a_tenth_and_leaves_a_fiftiet
 ) -> None:
     small_run.write(tmp_path)
     teacher = start_teacher(tmp_path / "traces.jsonl")
-    with BadLine(port_of(s3), busy=0.10, silent=0.02) as line, Nodes(workers=1, cpus=2) as nodes:
+    with BadLine(s3, busy=0.10, silent=0.02) as line, Nodes(workers=1, cpus=2) as nodes:
         root = Place(f"s3://bucket/bad-{tmp_path.name}", line.url)
         arguments = small.arguments("run", small_run.settings(tmp_path, root, teacher.url))
         driver = Driver(nodes, tmp_path / "said.log", arguments)
@@ -49,7 +49,7 @@ def test_a_bucket_that_may_not_be_written_is_said_before_the_teacher_is_asked(
 ) -> None:
     small_run.write(tmp_path)
     teacher = start_teacher(tmp_path / "traces.jsonl")
-    with BadLine(port_of(s3), denied=denied) as line:
+    with BadLine(s3, denied=denied) as line:
         settings = small_run.settings(tmp_path, Place("s3://bucket/denied", line.url), teacher.url)
         command = [sys.executable, "-m", "ray_jobs", *small.arguments("run", settings)]
         done = subprocess.run(command, cwd=small.REPO, text=True, capture_output=True)
@@ -57,7 +57,3 @@ def test_a_bucket_that_may_not_be_written_is_said_before_the_teacher_is_asked(
     (said,) = done.stderr.splitlines()
     assert said.startswith("error: cannot use 's3://bucket/denied") and "check bucket, credentials and endpoint" in said
     assert teacher.stats()["requests"] == 0
-
-
-def port_of(url: str) -> int:
-    return int(url.rsplit(":", 1)[1])
