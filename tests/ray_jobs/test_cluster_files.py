@@ -23,6 +23,12 @@ from ray_jobs.cluster import fit
 ROOT = Path(__file__).parents[2]
 HEAD = "headgroup"
 """What KubeRay calls the head's type."""
+WITH_COMPILER = "-gpu"
+"""How Ray's images end from which the compiler is not taken away again (docker/base-deps/Dockerfile of Ray's repository)."""
+KARPENTERS_SHARE = 0.925
+"""Of a machine's memory, what Karpenter counts on before one has joined."""
+PODS = {"m6id.2xlarge": 58, "c6id.8xlarge": 234, "p5.48xlarge": 100}
+"""How many a machine takes on EKS: for each the kubelet keeps 11 MiB, beside 355."""
 OF_PLACE = {"head", "port", "address", "autoscaling-config", "dashboard-host"}
 """Options of `ray start` that tell where it is."""
 
@@ -74,6 +80,8 @@ def of_machines(config: dict[str, Any]) -> dict[str, Any]:
         facts[f"{type_name}: environment"] = environment(setup)
         facts[f"{type_name}: logs"] = log_place(setup)
         facts[f"{type_name}: ray start"] = start_options(shlex.split(start[start.index("ray start") :]))
+        facts[f"{type_name}: compiler"] = "gcc-c++" in setup
+        facts[f"{type_name}: threads"] = "Ray's" if "unset OMP_NUM_THREADS;" in start else "one"
         facts[f"{type_name}: secrets"] = ".longthought.env" if ". ~/.longthought.env" in start else None
         assert "RAY_AUTH_MODE=token" in setup
         facts[f"{type_name}: stop"] = re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", setup)
@@ -100,6 +108,9 @@ def of_pods(item: dict[str, Any]) -> dict[str, Any]:
         facts[f"{name}: logs"] = log_place(logs["args"][0])
         started = {key: text for key, text in group["rayStartParams"].items() if key not in OF_PLACE}
         facts[f"{name}: ray start"] = started
+        images = (node["initContainers"][0]["image"], ray["image"])
+        facts[f"{name}: compiler"] = all(image.endswith(WITH_COMPILER) for image in images)
+        facts[f"{name}: threads"] = "one" if any(each["name"] == "OMP_NUM_THREADS" for each in ray["env"]) else "Ray's"
         secret = ray["envFrom"][0]["secretRef"]["name"]
         facts[f"{name}: secrets"] = ".longthought.env" if secret == "longthought-keys" else None
         facts[f"{name}: stop"] = [each["value"] for each in ray["env"] if each["name"] == "RAY_JOB_STOP_WAIT_TIME_S"]
@@ -190,6 +201,8 @@ def test_the_policies_are_ones_that_iam_takes(aws: None, machines: dict[str, Any
     for name, policy in machines["metadata"].items():
         text = json.dumps(policy).replace("YOUR-ACCOUNT", "123456789012").replace("YOUR-BUCKET", "bucket")
         iam.create_policy(PolicyName=name, PolicyDocument=text)
+        of_clusters = re.findall(r'"ec2:ResourceTag/ray-cluster-name": "(.*?)"', text)
+        assert set(of_clusters) == ({machines["cluster_name"]} if name == "head_policy" else set())
     with pytest.raises(Exception, match="Syntax errors in policy"):
         iam.create_policy(PolicyName="planted", PolicyDocument=text.replace("Effect", "Efect"))
 
@@ -221,6 +234,8 @@ def plant(path: str, value: Any, item: Any) -> None:
         ("worker_setup_commands/3", "cd ~/longthought && .ci/setup python3.12 gpu", "cpu: environment"),
         ("head_start_ray_commands/1", ". ~/.longthought.env; ray start --head", f"{HEAD}: ray start"),
         ("worker_start_ray_commands/1", "ray start --address=x", "gpu: secrets"),
+        ("worker_start_ray_commands/1", ". ~/.longthought.env; ray start --address=x", "cpu: threads"),
+        ("head_setup_commands/1", "true", f"{HEAD}: compiler"),
     ],
 )
 def test_a_planted_difference_is_found(
@@ -243,7 +258,8 @@ def test_a_pod_fits_the_machine_it_is_for(aws: None, pods: list[dict[str, Any]])
         cpus = sum(float(one["cpu"].removesuffix("m")) / (1000 if one["cpu"].endswith("m") else 1) for one in wanted)
         gib = {"Gi": 1.0, "Mi": 1 / 1024}
         memory = sum(float(one["memory"][:-2]) * gib[one["memory"][-2:]] for one in wanted)
-        assert cpus < size["VCpuInfo"]["DefaultVCpus"] and memory < size["MemoryInfo"]["SizeInMiB"] / 1024
+        left = KARPENTERS_SHARE * size["MemoryInfo"]["SizeInMiB"] - (355 + 11 * PODS[machine])
+        assert cpus < size["VCpuInfo"]["DefaultVCpus"] and memory < left / 1024, (machine, memory, left / 1024)
         tasks = group["resources"].get("memory", "0Gi")
         assert float(tasks[:-2]) < 0.75 * float(wanted[0]["memory"][:-2])  # with Ray's 30% for objects, at most 200 GB
         gpus = node["containers"][0]["resources"]["limits"].get("nvidia.com/gpu", 0)
@@ -259,7 +275,7 @@ def test_both_files_name_the_versions_that_are_pinned(machines: dict[str, Any], 
     python = re.search(r"--python-version (\S+)", (ROOT / ".ci/lock").read_text())
     assert python
     text = (ROOT / "kuberay.yaml").read_text()
-    assert set(re.findall(r"rayproject/ray:(\S+)", text)) == {f"{pinned['ray']}-py{python[1].replace('.', '')}"}
+    assert set(re.findall(r"rayproject/ray:(\S+)", text)) == {f"{pinned['ray']}-py{python[1].replace('.', '')}-gpu"}
     assert pods[0]["spec"]["rayClusterSpec"]["rayVersion"] == pinned["ray"]
     assert {environment(found)[0] for found in machines["head_setup_commands"] if ".ci/setup" in found} == {python[1]}
     assert f"python{python[1]}-devel" in machines["head_setup_commands"][1]
