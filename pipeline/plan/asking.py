@@ -48,18 +48,25 @@ def dollars(asked: Asked, price: Price) -> Estimate:
     return (prompts + asked.completion * least(price.completion, price.reasoning)) * 1e-6
 
 
-def time(asked: Asked, name: str, endpoint: Endpoint, stage: str, actors: int, token_s: Estimate) -> Time:
-    """How long a stage asks, at `token_s` seconds for a token of one answer. `name` is the endpoint's in the config."""
+def time(
+    asked: Asked, name: str, endpoint: Endpoint, stage: str, actors: int, token_s: Estimate, turns: int = 1
+) -> Time:
+    """How long a stage asks, at `token_s` seconds for a token of one answer. `name` is the endpoint's in the config.
+
+    `turns` is how often it may ask about a row, each time after it has read the answers before.
+    """
     ways = [Time(seconds, f"{name}.limits.{limit}") for limit, seconds in _at_limits(asked, endpoint).items()]
     ways.append(Time(asked.requests * (1 / (actors * assumptions.CLIENT_REQUESTS_S)), f"{stage}.actors"))
     if endpoint.batch:
         rounds = (asked.requests * (1 / (actors * endpoint.batch.max_requests))).at_least(exactly(1))
-        ways.append(Time(rounds * assumptions.BATCH_S, f"{name}'s batches"))
+        # Of many rows in a batch one will need all turns.
+        ways.append(Time(rounds.at_least(Estimate(1, turns, turns)) * assumptions.BATCH_S, f"{name}'s batches"))
     else:
         most = under_way(endpoint, actors)
-        few = asked.requests.low < most
+        at_once = asked.requests.at_least(exactly(1)).at_most(most)
+        few = at_once.likely < most
         bound = "the time of one answer" if few else f"{most:,} under way ({name}.max_in_flight)"
-        ways.append(Time(asked.completion * token_s * (1 / (max(1, asked.requests.low) if few else most)), bound))
+        ways.append(Time(asked.completion * token_s / at_once, bound))
     return slowest(ways)
 
 

@@ -23,6 +23,10 @@ class Estimate:
         by = other if isinstance(other, Estimate) else exactly(other)
         return Estimate(self.low * by.low, self.likely * by.likely, self.high * by.high)
 
+    def __truediv__(self, other: "Estimate") -> "Estimate":
+        """By what goes up and down with it: the least by the least."""
+        return Estimate(self.low / other.low, self.likely / other.likely, self.high / other.high)
+
     def at_least(self, other: "Estimate") -> "Estimate":
         """The larger of two."""
         return Estimate(max(self.low, other.low), max(self.likely, other.likely), max(self.high, other.high))

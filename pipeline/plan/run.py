@@ -131,8 +131,9 @@ def _reformat(config: Config, known: Known) -> Need:
         known.problems, settings, config.rewriter.sampling.max_tokens
     )
     time = asking.time(
-        asked, "rewriter", config.rewriter, "reformat", settings.actors, _token_s(known, "rewriter", config.rewriter)
-    )
+        asked, "rewriter", config.rewriter, "reformat", settings.actors, _token_s(known, "rewriter", config.rewriter),
+        turns=settings.attempts,
+    )  # fmt: skip
     return Need(
         "reformat", known.problems.count, asked, asking.dollars(asked, config.rewriter.price),
         _stored(asked) + asked.completion * assumed.TEXT_BYTES, time + assumed.ACTORS_S,
@@ -141,9 +142,11 @@ def _reformat(config: Config, known: Known) -> Need:
 
 def _distill(config: Config, known: Known) -> Need:
     asked = _sampled(config, known)
+    settings = config.distill
     time = asking.time(
-        asked, "teacher", config.teacher, "distill", config.distill.actors, _token_s(known, "teacher", config.teacher)
-    )
+        asked, "teacher", config.teacher, "distill", settings.actors, _token_s(known, "teacher", config.teacher),
+        turns=1 + settings.max_samples - settings.keep,
+    )  # fmt: skip
     usd = asking.dollars(asked, config.teacher.price)
     return Need("distill", known.problems.count, asked, usd, _stored(asked), time + assumed.ACTORS_S)
 
@@ -240,7 +243,8 @@ def _serve(config: Config, known: Known) -> Need:
     settings = config.serve
     models = len(settings.models)
     time = Time(_served(known.speed), "the start of vLLM")
-    return Need("serve", exactly(models), time=time, gpus=models * settings.replicas * settings.replica_gpus)
+    asked = Asked(exactly(models), NOTHING, NOTHING)  # each is asked whether it answers
+    return Need("serve", exactly(models), asked, time=time, gpus=models * settings.replicas * settings.replica_gpus)
 
 
 def _served(speed: Speed) -> Estimate:

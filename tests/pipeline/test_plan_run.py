@@ -58,7 +58,7 @@ def test_eight_samples_of_a_million_problems_are_eight_million_requests(at_scale
     # 72,000 million tokens at $4.40, and 992 million at $1.10.
     assert distill.usd.likely == pytest.approx(316_800 + 1_091.2)
     # 72.992 thousand million tokens at ten million a minute.
-    assert distill.time is not None and distill.time.seconds.likely == pytest.approx(7299.2 * 60 + 6)
+    assert distill.time is not None and distill.time.seconds.likely == pytest.approx(7299.2 * 60 + 8)
     assert distill.time.bound == "teacher.limits.tokens_per_minute"
     # An answer is stored twice, in the response store and in the table: 3.6 bytes a token, beside its prompt and its ids.
     assert distill.bytes.likely == pytest.approx(72e9 * 3.6 + 0.992e9 + 8e6 * 450)
@@ -137,6 +137,8 @@ def test_batches_take_up_to_a_day_each():
     asked = Asked(exactly(1e6), exactly(1e8), exactly(1e9))
     taken = asking.time(asked, "teacher", endpoint(batch={}), "distill", 4, exactly(1))
     assert taken.seconds == Estimate(5 * 3600, 30 * 3600, 120 * 3600) and taken.bound == "teacher's batches"
+    few = asking.time(Asked(exactly(10), exactly(1), exactly(1)), "t", endpoint(batch={}), "distill", 1, exactly(1), 4)
+    assert few.seconds == Estimate(3600, 4 * 6 * 3600, 4 * 24 * 3600)  # each after the answers to the one before
 
 
 def test_cached_prompts_make_a_range_of_dollars():
@@ -179,6 +181,10 @@ def test_a_judge_is_asked_and_paid():
     need = planned(paper().model_copy(update={"verify": verify}), problems=exactly(1000))["verify"]
     assert need.asked.requests.low == 0 and need.asked.requests.high == need.rows.high
     assert need.usd.likely == pytest.approx((need.asked.prompt.likely + need.asked.completion.likely) / 1e6)
+    assert need.time is not None
+    likely = need.asked.completion.likely * assumed.SECONDS_PER_TOKEN.likely
+    assert need.time.seconds.likely == pytest.approx(likely / need.asked.requests.likely + 8)  # all at once, of few
+    assert need.time.seconds.high < 60
 
 
 def test_an_evaluation_asks_every_question_once_and_at_every_budget_at_most():
@@ -211,7 +217,7 @@ def test_on_cpus_the_time_is_foretold_only_from_a_probe():
     assert train.time.seconds.likely == pytest.approx(train.asked.prompt.likely * 0.005 + 3 * 30 + 20)
     served = 0.003 / assumed.SERVE_SHARE
     # stage2 is up, base and stage1 are started alone; Ray Serve is 1.6 times as slow to start, and has a little less of the rate.
-    assert evaluate.time.seconds.likely == pytest.approx(evaluate.asked.completion.likely * served + 2 * 80 + 3 * 6)
+    assert evaluate.time.seconds.likely == pytest.approx(evaluate.asked.completion.likely * served + 2 * 80 + 3 * 8)
 
 
 def test_a_training_that_cannot_fit_is_refused():
