@@ -15,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.storage import Place
 
 ROOT = Path(__file__).parents[2]
+LOADERS = {"load", "unsafe_load", "full_load", "Loader", "UnsafeLoader", "FullLoader"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -30,19 +31,24 @@ class Bomb:
 
 def loads_objects(source: str) -> list[str]:
     """The places of a source that may unpickle: imports of picklers, loading with torch or numpy, code of models."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+    found, tree = [], ast.parse(source)
+    imported = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    loading = {each.asname or each.name for each in imported if each.name in {"torch", "yaml"}} | {"torch", "yaml"}
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):
             names = [node.module or "", *(f"{node.module}.{name}" for name in names)]
         found += [name for name in names if name in UNPICKLERS or name.rpartition(".")[2] in {"cloudpickle", "pickle"}]
-        if isinstance(node, ast.Attribute) and node.attr in {"read_pickle", "cloudpickle"}:
+        if isinstance(node, ast.ImportFrom) and node.module in {"torch", "torch.serialization", "torch.jit", "yaml"}:
+            found += [name for name in names if name.rpartition(".")[2] in LOADERS]  # under a name of their own
+        if isinstance(node, ast.Attribute) and node.attr in {"read_pickle", "cloudpickle", "unsafe_load", "full_load"}:
             found.append(node.attr)
         if isinstance(node, ast.Call):
             given = {word.arg: word.value for word in node.keywords}
             allowed = isinstance(safe := given.get("weights_only"), ast.Constant) and safe.value is True
-            if ast.unparse(node.func) == "torch.load" and not allowed:
-                found.append("torch.load")
+            called = ast.unparse(node.func)
+            if called.endswith(".load") and called.partition(".")[0] in loading and not allowed:
+                found.append(called)
             for word in ("allow_pickle", "trust_remote_code"):
                 if word in given and ast.unparse(given[word]) != "False":
                     found.append(word)
@@ -63,6 +69,12 @@ def test_the_source_unpickles_nothing_and_runs_no_code_of_models() -> None:
         "import ray.cloudpickle as c",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
+        "import torch as t; t.load(path, weights_only=False)",
+        "from torch import load",
+        "torch.serialization.load(path)",
+        "torch.jit.load(path)",
+        "yaml.unsafe_load(file)",
+        "yaml.load(file, Loader=yaml.Loader)",
         "numpy.load(path, allow_pickle=True)",
         "AutoModel.from_pretrained(name, trust_remote_code=settings.trust)",
         "pandas.read_pickle(path)",
@@ -70,7 +82,9 @@ def test_the_source_unpickles_nothing_and_runs_no_code_of_models() -> None:
 )
 def test_a_planted_line_that_unpickles_is_found(line: str) -> None:
     assert loads_objects(line)
-    assert not loads_objects("torch.load(path, weights_only=True); json.load(file); np.load(path)")
+    assert not loads_objects(
+        "torch.load(path, weights_only=True); json.load(file); np.load(path); yaml.safe_load(text)"
+    )
 
 
 @pytest.mark.parametrize("nested", [False, True])

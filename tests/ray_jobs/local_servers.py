@@ -11,7 +11,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import small
+
+
+def addresses(port: int) -> set[str]:
+    """Where something listens at a port."""
+    return {
+        each.laddr.ip for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.laddr.port == port
+    }
 
 
 def free_port() -> int:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from local_servers import Teacher
 KEY = "sk-planted-4f9a1c7e2b"
 TOKEN = secrets.token_hex(32)
 PAGES = (
-    "api/version", "api/jobs/", "nodes?view=summary", "nodes?view=details", "logical/actors", "api/cluster_status",
+    "api/version", "api/jobs/", "nodes?view=summary", "nodes/{node}", "logical/actors", "api/cluster_status",
     "api/v0/actors?detail=1", "api/v0/tasks?detail=1", "api/v0/workers?detail=1", "api/v0/runtime_envs?detail=1",
     "api/v0/objects?detail=1", "api/v0/placement_groups?detail=1", "api/v0/logs?glob=*&node_id={node}",
 )  # fmt: skip
@@ -43,11 +42,8 @@ def dashboard(session: Path) -> str:
 
 def page(url: str) -> str:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return str(answer.read().decode("utf-8", "replace"))
-    except urllib.error.HTTPError as error:
-        return error.read().decode("utf-8", "replace")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return str(answer.read().decode("utf-8", "replace"))
 
 
 def holding(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ import openai
 import pytest
 import ray
 import small
-from local_servers import free_port
+from local_servers import addresses, free_port
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -105,6 +105,7 @@ def ask(config: Config, content: str, key: str | None = "sesame", max_tokens: in
 
 def test_plain_http_gets_an_answer(served):
     config, _ = served
+    assert addresses(config.serve.port) == {"127.0.0.1"}, "unless told otherwise"
     status, body = ask(config, "Say hello.")
     assert status == 200 and body["choices"][0]["message"]["content"]
 
