@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import log
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
-from pipeline.errors import ResourceError
+from pipeline.errors import ResourceError, first_line
 from ray_jobs import stopping, worked
 
 ACCELERATOR = "accelerator_type:"
@@ -37,7 +37,15 @@ def _connect(**options: Any) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+    try:
+        ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        address = os.environ.get("RAY_ADDRESS")
+        mending = "set RAY_ADDRESS to host:port of a head (the dashboard's URL is for `ray job submit`), or unset it"
+        raise ResourceError(
+            f"cannot use the Ray cluster {repr(address) if address else 'of this machine'}: {first_line(error)}: {mending}; what a crash "
+            "left here goes with `ray stop`"
+        ) from error
     stopping.listen()
     keep_log()
     if os.environ.get("RAY_ADDRESS") == "local":  # the state API would search this machine for it, and may find several
@@ -49,6 +57,7 @@ def _connect(**options: Any) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts answers, not blocks
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # else a user's mistake in a worker comes here as a text
     context.use_datasource_v2 = False  # 2.60: its lister prints a traceback whenever a reader stops early
 
 

@@ -39,10 +39,10 @@ class ExamineActor:
     """Examines batches of rows."""
 
     def __init__(self, config: Config, benchmarks: Place, reporter: Reporter) -> None:
-        reporter.join()
-        self._sources = config.curate.sources
-        self._examiner = Examiner(config.curate, read_rows(benchmarks, Problem))
-        self._reporter = reporter
+        with reporter.joins():
+            self._sources = config.curate.sources
+            self._examiner = Examiner(config.curate, read_rows(benchmarks, Problem))
+            self._reporter = reporter
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         columns = [column.to_pylist() for column in batch.columns]

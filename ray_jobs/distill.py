@@ -22,10 +22,10 @@ class DistillActor:
     def __init__(
         self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
     ) -> None:
-        reporter.join()
-        self._config = config
-        self._asker = Asker(config.teacher, responses, reporter, dispatcher)
-        self._grader = Grader()
+        with reporter.joins():
+            self._config = config
+            self._asker = Asker(config.teacher, responses, reporter, dispatcher)
+            self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         sampled = await self._asker.each(from_table(Problem, batch), lambda problem: problem.problem_id, self._one)

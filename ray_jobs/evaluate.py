@@ -57,12 +57,12 @@ class EvaluateActor:
         reporter: Reporter,
         dispatcher: RemoteDispatcher | None,
     ):
-        reporter.join()
-        self._settings = config.evaluate
-        self._askers = {
-            model: Asker(endpoint, responses[model], reporter, dispatcher) for model, endpoint in endpoints.items()
-        }
-        self._grader = Grader().warm()  # before a model that may be on these cores is asked
+        with reporter.joins():
+            self._settings = config.evaluate
+            self._askers = {
+                model: Asker(endpoint, responses[model], reporter, dispatcher) for model, endpoint in endpoints.items()
+            }
+            self._grader = Grader().warm()  # before a model that may be on these cores is asked
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = from_table(Task, batch)

@@ -7,6 +7,7 @@ Python; what can do so (grading) has limits of its own.
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import get_actor
-from ray.util.state.exception import RayStateApiException
 
 from pipeline import log
+from ray_jobs.worked import UNTOLD
 
 BEAT_S = 5.0
 HUNG_S = 60.0
@@ -35,15 +36,17 @@ def here() -> tuple[str, Process]:
     return context.get_actor_id() or "", Process(context.get_node_id(), os.getpid())
 
 
-def end(silent: Mapping[str, Process]) -> None:
-    """End those of these actors, by id, that are alive for all that Ray knows."""
+def end(silent: Mapping[str, Process], stage: str) -> None:
+    """End those of these actors, by id, that are alive for all that Ray knows, and say so."""
     for actor_id, process in silent.items():
         known: Any = None
-        with suppress(RayStateApiException):  # it is looked at again
+        with suppress(*UNTOLD):  # it is looked at again
             known = get_actor(actor_id, address=ray.get_runtime_context().gcs_address)
         if known is None or known.state != "ALIVE" or known.pid != process.pid:
             continue
         log.warn("an actor hangs and is ended", actor=known.class_name, actor_id=actor_id, **process._asdict())
+        what = f"{known.class_name} (process {process.pid} on node {process.node_id[:8]}) hangs and is ended"
+        print(f"[{stage}] {what}: its rows are done again", file=sys.stderr, flush=True)
         there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
         _kill.options(scheduling_strategy=there).remote(process.pid)
 

@@ -46,10 +46,10 @@ class PackActor:
     def __init__(self, config: Config, base: str, work: dict[str, _Work], reporter: Reporter) -> None:
         from pipeline.train import model
 
-        reporter.join()
-        self._settings, self._work, self._reporter = config.train, work, reporter
-        self._chosen = {stage: ray.get(each.chosen) for stage, each in work.items()}
-        self._tokenizer = model.load_tokenizer(model.find(base, config.storage.endpoint, weights=False))
+        with reporter.joins():
+            self._settings, self._work, self._reporter = config.train, work, reporter
+            self._chosen = {stage: ray.get(each.chosen) for stage, each in work.items()}
+            self._tokenizer = model.load_tokenizer(model.find(base, config.storage.endpoint, weights=False))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write the rows of each shard; give back what is left out."""

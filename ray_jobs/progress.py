@@ -110,10 +110,13 @@ class Reporter:
         self._unsent: Figures = {}
         self._sent_at = 0.0
 
-    def join(self) -> None:
-        """For an actor's constructor: keep the log, and be missed from now on where the process hangs."""
+    @contextmanager
+    def joins(self) -> Iterator[None]:
+        """For all of an actor's constructor: keep the log, be missed from now on where the process hangs, tell the user's mistakes."""
         self.keep_log()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        with self.telling():
+            yield
 
     def _beat(self) -> None:
         actor_id, process = hanging.here()
@@ -148,7 +151,7 @@ class Reporter:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Tell the driver of a user's mistake in the block: Ray Data carries only its text across processes."""
+        """Tell the driver of a user's mistake in the block: of what ends an actor's constructor Ray carries only the text."""
         try:
             yield
         except UserError as mistake:
@@ -221,6 +224,11 @@ class Progress:
             if mistake is not None:
                 raise mistake from None
 
+    @property
+    def over(self) -> bool:
+        """Whether its body has run."""
+        return self._stop.is_set()
+
     def ask_to_end(self) -> None:
         """Have workers that look for it (`Reporter.is_to_end`) come to an end."""
         ray.get(self._tally.ask_to_end.remote())
@@ -235,7 +243,7 @@ class Progress:
         before: set[str] = set()
         while not self._stop.wait(hanging.BEAT_S):
             silent = ray.get(self._tally.silent.remote(hanging.HUNG_S))
-            hanging.end({actor: silent[actor] for actor in before & silent.keys()})
+            hanging.end({actor: silent[actor] for actor in before & silent.keys()}, self._stage)
             before = set(silent)
 
     def _show(self) -> None:

@@ -24,10 +24,10 @@ class ReformatActor:
     def __init__(
         self, config: Config, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
     ) -> None:
-        reporter.join()
-        self._config = config
-        self._asker = Asker(config.rewriter, responses, reporter, dispatcher)
-        self._grader = Grader()
+        with reporter.joins():
+            self._config = config
+            self._asker = Asker(config.rewriter, responses, reporter, dispatcher)
+            self._grader = Grader()
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         problems = from_table(Problem, batch)

@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     if StageFolder(root, "distill").manifest() is None:
         import_module("pipeline.train.prepare").check(config)  # the student is looked at before a teacher is paid
     _require_keys(config, root)
-    with held(root, stopping.wait_for_nothing), _surroundings(config):
+    with held(root, stopping.root_lost), _surroundings(config):
         for stage in STAGES:
             run_stage(config, stage)
     print(artifacts(root), flush=True)
@@ -60,7 +60,7 @@ def run_one(config: Config, stage: str) -> None:
     """Run one stage. `serve` stays up until it is interrupted."""
     stopping.listen()
     with ExitStack() as hold:
-        hold.enter_context(held(_root(config), stopping.wait_for_nothing))
+        hold.enter_context(held(_root(config), stopping.root_lost))
         with _surroundings(config):
             run_stage(config, stage)
             if stage == "serve":
@@ -102,7 +102,8 @@ def run_stage(config: Config, stage: str) -> Manifest:
         try:
             manifest = job(config)
         except (KeyboardInterrupt, StoppedError):
-            folder.interrupt()
+            if stopping.root_is_ours:
+                folder.interrupt()
             log.warn("interrupted")
             raise
         except Exception as error:

@@ -16,6 +16,8 @@ from pipeline.errors import StoppedError
 _enders: list[Callable[[], None]] = []
 _asked: list[int] = []
 """The signals that came."""
+root_is_ours = True
+"""False once another run may have taken it over."""
 
 
 def listen() -> None:
@@ -45,9 +47,17 @@ def check() -> None:
         raise StoppedError
 
 
-def wait_for_nothing() -> None:
-    """Let the next signal end all at once, whatever is under way."""
+def root_lost() -> None:
+    """Another run may work in the root: the next signal ends all at once, whatever is under way, and nothing more is written there."""
+    global root_is_ours
+    root_is_ours = False
     _asked.append(signal.SIGINT)
+
+
+def interrupt() -> None:
+    """End all at once: what is under way will not come to an end by itself."""
+    _asked.append(signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

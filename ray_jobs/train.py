@@ -7,8 +7,10 @@ too: the name holds a hash of all that decides the model, so that a changed sett
 
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ from ray.train import (
     RunConfig,
     ScalingConfig,
 )
+from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import LoggingConfig
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipeline.config import Config, Train
 from pipeline.errors import DataError, ResourceError, UserError
@@ -40,6 +44,8 @@ RAYS_LIST, OUR_LIST = "checkpoint_manager_snapshot.json", "checkpoints_noted.jso
 """Ray Train's list of a stage's checkpoints, and the copy of it that is written whole."""
 LONGEST_WAIT_S = 4 * 3600
 """How long ranks may wait for one another: one fetches and converts a checkpoint of hundreds of GB."""
+IDLE_LOOKS = 5
+"""At a stop: so often, every two seconds, no worker may be seen before it is said that none trains; the last checkpoint is noted meanwhile."""
 BASE_OF: dict[TrainStage, str] = {"stage1": "base", "stage2": "stage1", "stage2_alone": "base"}
 """Which model each stage starts from."""
 ROWS_OF: dict[TrainStage, TrainStage] = {"stage1": "stage1", "stage2": "stage2", "stage2_alone": "stage2"}
@@ -77,7 +83,7 @@ def run(config: Config) -> Manifest:
     folder = _absolute(run.folder.place)
     steps: list[Step] = []
     total = sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages)
-    with Progress("train", total, "steps") as progress, stopping.ends_by(progress.ask_to_end):
+    with Progress("train", total, "steps") as progress, stopping.ends_by(partial(_end, progress)):
         for stage in settings.stages:
             stopping.check()
             recipe = recipes[stage]
@@ -105,6 +111,17 @@ def run(config: Config) -> Manifest:
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
         **worked.figures(),
     )
+
+
+def _end(progress: Progress) -> None:
+    """What trains writes a checkpoint and ends. Where nothing does, for nodes that were lost do not come again, there is no end to wait for."""
+    progress.ask_to_end()
+    idle = 0
+    while idle < IDLE_LOOKS and not progress.over:
+        time.sleep(2)
+        idle = 0 if worked.any_alive("RayTrainWorker") else idle + 1
+    if not progress.over:
+        stopping.interrupt()
 
 
 def _absolute(place: Place) -> Place:
@@ -146,7 +163,7 @@ def _steps_of(job: RayJob, config: Config) -> list[Step]:
         job.reporter.put(done=job.steps_behind + len(made.steps))
     else:
         _require_workers(config)
-        _fit(job)
+        _fit(job, config.cluster.wait_s)
         made = marker.read(job.stage.target)
         assert made is not None
     # Only now, and of this stage only: until its export is whole, the checkpoint is all there is.
@@ -168,10 +185,12 @@ def _require_workers(config: Config) -> None:
     )
 
 
-def _fit(job: RayJob) -> None:
+def _fit(job: RayJob, wait_s: float) -> None:
+    """Train. A group that lost a worker waits so long for room, as often as workers may be lost."""
     from ray.train.torch import TorchConfig
 
     settings = job.stage.settings
+    os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(wait_s)
     _mend_list(job.checkpoints)
     parent = Place(job.checkpoints.uri.rpartition("/")[0], job.checkpoints.endpoint)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
@@ -190,7 +209,7 @@ def _fit(job: RayJob) -> None:
             storage_path=parent.path,
             storage_filesystem=parent.filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-            failure_config=FailureConfig(max_failures=settings.max_failures),
+            failure_config=FailureConfig(settings.max_failures, controller_failure_limit=settings.max_failures),
             callbacks=[_Controller(job.checkpoints)],
             worker_runtime_env={"env_vars": {} if settings.worker_gpus else allocator()},
             logging_config=LoggingConfig(log_level="ERROR"),  # its warnings come with tracebacks, on any busy machine
@@ -199,6 +218,12 @@ def _fit(job: RayJob) -> None:
     try:
         mistake = trainer.fit().return_value
     except TrainingFailedError as error:
+        if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+            raise ResourceError(
+                f"{job.stage.stage} lost workers, and {1 + settings.max_failures} times (train.max_failures) no room for "
+                f"{settings.min_workers or settings.workers} came within cluster.wait_s = {wait_s:g} s: add nodes, or set train.min_workers, "
+                "and run again, to go on from the last checkpoint"
+            ) from error
         failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
         last = _in_one_line(next(iter(failures), error))
         raise ResourceError(
@@ -266,7 +291,8 @@ class _Controller(UserCallback):
         """One line for a failure that Ray Train mends by itself, in place of its log of the whole run."""
         del run_context
         for rank, error in sorted(worker_exceptions.items()):
-            print(f"[train] worker {rank} failed: {_in_one_line(error)}", flush=True)
+            again = "from the last checkpoint, once there is room"
+            print(f"[train] worker {rank} failed: {_in_one_line(error)}: the group starts again {again}", flush=True)
 
 
 # --- in the workers -------------------------------------------------------------------------------

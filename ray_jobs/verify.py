@@ -36,12 +36,12 @@ class VerifyActor:
         reporter: Reporter,
         dispatcher: RemoteDispatcher | None,
     ) -> None:
-        reporter.join()
-        self._judge = config.judge
-        self._problems: dict[str, Problem] = ray.get(problems)
-        self._grader = Grader()
-        self._reporter = reporter
-        self._asker = Asker(config.judge.endpoint, responses, reporter, dispatcher) if config.judge else None
+        with reporter.joins():
+            self._judge = config.judge
+            self._problems: dict[str, Problem] = ray.get(problems)
+            self._grader = Grader()
+            self._reporter = reporter
+            self._asker = Asker(config.judge.endpoint, responses, reporter, dispatcher) if config.judge else None
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         traces = from_table(Trace, batch)

@@ -22,6 +22,9 @@ SERVES = ("Serve", "Proxy")
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
 """Ray's reasons for the end of a node that are no loss."""
 
+UNTOLD = (RayStateApiException, ConnectionError, ValueError)
+"""What comes where Ray's state API, or the dashboard behind it, does not answer."""
+
 _losses_earlier: dict[str, int] = {}
 """Of each actor that was there when the stage began; below, the nodes that were lost and the bytes that each had spilled."""
 _nodes_lost_earlier: set[str] = set()
@@ -55,6 +58,16 @@ def figures() -> dict[str, Any]:
     }
 
 
+def any_alive(name: str) -> bool:
+    """Whether an actor of such a class is alive in this driver's job, as far as Ray tells."""
+    context = ray.get_runtime_context()
+    wanted = [("class_name", "=", name), ("state", "=", "ALIVE"), ("job_id", "=", context.get_job_id())]
+    try:
+        return bool(list_actors(address=context.gcs_address, filters=wanted, limit=1, raise_on_missing_output=False))
+    except UNTOLD:
+        return True
+
+
 def _losses(actor: ActorState) -> int:
     """How often it ended before its work did."""
     return int(actor.num_restarts or 0) + (actor.state == "DEAD" and _died(actor))
@@ -76,7 +89,7 @@ def _actors() -> list[ActorState]:
     context = ray.get_runtime_context()
     try:  # by address: another cluster of this machine may be the default one
         found = list_actors(address=context.gcs_address, limit=10_000, detail=True, raise_on_missing_output=False)
-    except RayStateApiException as error:
+    except UNTOLD as error:
         log.warn("Ray does not tell its actors", error=str(error))
         return []
     return [each for each in found if each.job_id == context.get_job_id() or each.class_name.startswith(SERVES)]

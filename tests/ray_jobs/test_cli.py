@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas
 import pytest
 import small
-from local_servers import Teacher, free_port
+from local_servers import Teacher, addresses, free_port
 
 from pipeline import storage
 from ray_jobs import cli
@@ -145,6 +145,17 @@ def test_a_cluster_of_one_cpu_says_what_it_lacks_in_time(settings, sums, start_t
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
+def test_an_address_where_no_ray_is_told_in_one_line(settings, address):
+    command = [sys.executable, "-m", "ray_jobs", *small.arguments("curate", settings)]
+    environment = {**os.environ, "RAY_ADDRESS": address, "RAY_gcs_rpc_server_reconnect_timeout_s": "1"}
+    ended = subprocess.run(command, cwd=small.REPO, env=environment, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 2, ended.stderr[-2000:]
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith(f"error: cannot use the Ray cluster '{address}': ") and "RAY_ADDRESS" in line
+
+
+@pytest.mark.ray
 class TestWithCuratedProblems:
     @pytest.fixture(autouse=True)
     def curated(self, ray_cluster, settings):
@@ -167,6 +178,20 @@ class TestWithCuratedProblems:
     def test_an_unset_key_names_its_variable(self, mistake, settings):
         line = mistake(*small.arguments("distill", [*settings, "teacher.api_key_env=NOT_SET_ANYWHERE"]))
         assert "NOT_SET_ANYWHERE is not set" in line
+
+    def test_a_key_that_the_nodes_lack_is_missed_there(self, mistake, settings, sums, start_teacher, monkeypatch):
+        monkeypatch.setenv("DRIVERS_KEY", "0123456789")  # after the nodes were started
+        teacher: Teacher = start_teacher(sums / "traces.jsonl", "--require-key-env", "DRIVERS_KEY")
+        here = [*settings, f"teacher.base_url={teacher.url}", "teacher.api_key_env=DRIVERS_KEY"]
+        line = mistake(*small.arguments("distill", here))
+        assert "DRIVERS_KEY is not set" in line and "on every node" in line
+
+    def test_a_store_of_answers_that_cannot_be_read_is_named(self, mistake, settings, sums, start_teacher):
+        teacher: Teacher = start_teacher(sums / "traces.jsonl")
+        (sums / "run/3_distill").mkdir()
+        (sums / "run/3_distill/responses").write_text("")
+        line = mistake(*small.arguments("distill", [*settings, f"teacher.base_url={teacher.url}"]))
+        assert "run/3_distill/responses" in line
 
     def test_an_unknown_model_stops_the_run(self, mistake, settings, sums, start_teacher):
         teacher: Teacher = start_teacher(sums / "traces.jsonl")
@@ -192,6 +217,11 @@ class TestWithCuratedProblems:
             )
         )
         assert "needs 9 workers of 1 CPU" in line and "the cluster has 2 CPU" in line and "distill.actors" in line
+
+
+def test_a_teacher_listens_on_loopback_unless_told_otherwise(sums, start_teacher):
+    assert addresses(start_teacher(sums / "traces.jsonl").port) == {"127.0.0.1"}
+    assert addresses(start_teacher(sums / "traces.jsonl", "--host", "0.0.0.0").port) == {"0.0.0.0"}
 
 
 # --- grade ----------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Nodes that are lost in the middle of a stage: the run ends with what an unbroken one gives."""
 
+import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,13 @@ import pytest
 import small
 import small_run
 from nodes import Driver, Nodes, until
+from test_train import prepare
 
-from pipeline.config import STAGES
+sys.path.append(str(Path(__file__).parents[1] / "pipeline" / "train"))
+
+import tiny
+
+from pipeline.config import STAGES, as_yaml
 from pipeline.journal import FLUSH_S
 from pipeline.stage import StageFolder
 from pipeline.storage import Place
@@ -59,6 +67,30 @@ def test_a_node_that_is_lost_in_distill_verify_train_and_evaluate_changes_nothin
             meant.rejected,
             meant.tables,
         )
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_training_whose_nodes_do_not_come_again_ends_in_one_line_and_hears_a_stop(
+    tmp_path: Path, stopped: bool
+) -> None:
+    endless = {"epochs": 3000, "checkpoint_every": 20, "max_failures": 1, "max_spike": 1e6}
+    config = prepare(tmp_path / "run", tiny.save(tmp_path / "model"), **endless)
+    (tmp_path / "config.yaml").write_text(as_yaml(config))
+    waits = ["--set", f"cluster.wait_s={600 if stopped else 10}"]
+    with Nodes(workers=1, cpus=2) as nodes:
+        driver = Driver(nodes, tmp_path / "said.log", ["train", "--config", str(tmp_path / "config.yaml"), *waits])
+        driver.until_shown(r"stage=stage1 ([3-9]\d|\d\d\d+)/")
+        nodes.kill(nodes.wait_for_host("RayTrainWorker", driver))
+        driver.until_shown("once there is room")
+        if stopped:
+            driver.process.send_signal(signal.SIGTERM)
+        lost = time.monotonic()
+        until(driver.ended, driver.log)
+        assert time.monotonic() - lost < 120
+    assert driver.process.returncode == (130 if stopped else 2), driver.log()[-3000:]
+    said = "interrupted: " if stopped else "error: stage1 lost workers, and 2 times"
+    assert driver.log().splitlines()[-1].startswith(said)
+    assert list((tmp_path / "run/5_train/checkpoints").glob("stage1-*/step_*")), "from which the next run goes on"
 
 
 def test_a_head_that_is_lost_costs_what_was_under_way(

@@ -19,7 +19,7 @@ from ray_jobs import cli, stopping
 def work(parsed):
     stopping.listen()
     place = Place(*sys.argv[1:3])
-    with hold.held(place, stopping.wait_for_nothing), stopping.ends_by(lambda: None):
+    with hold.held(place, stopping.root_lost), stopping.ends_by(lambda: None):
         print("works", flush=True)
         time.sleep({seconds})
 
