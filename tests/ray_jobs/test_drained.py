@@ -79,11 +79,12 @@ def test_a_training_on_a_machine_that_is_taken_away_goes_on_from_where_it_was(
         assert "terminate" in (SESSION / "spot-notice").read_text()
         kept = tmp_path / "run/5_train/checkpoints"
         until(lambda: list(kept.glob("stage1-*/step_*/longthought.json")) or driver.ended(), driver.log)
+        (written,) = [int(path.parent.name.split("_")[1]) for path in kept.glob("stage1-*/step_*/longthought.json")]
         nodes.add()
         nodes.kill(victim)
         until(driver.ended, driver.log)
         assert driver.process.returncode == 0, driver.log()[-4000:]
         events = [json.loads(line) for line in (SESSION / "logs/longthought.jsonl").read_text().splitlines()]
-    assert "stage1: goes on after step" in driver.log()
+    assert f"stage1: goes on after step {written} of" in driver.log()
     assert any(event["event"] == "a node is to be taken away" for event in events)
     assert len(steps_of(config)["stage1"]) > 10  # each of them once

@@ -253,7 +253,8 @@ def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_not
     assert driver.wait(60) == 130
     stage = StageFolder(root_of(small.config(settings)), "distill")
     before = teacher.stats()
-    assert before["in_flight"] == 0 and stage.manifest() is None and (stage.place / "interrupted.json").exists()
+    assert before["in_flight"] == 0 and before["requests"] == before["answers"], "what was asked was waited for"
+    assert stage.manifest() is None and (stage.place / "interrupted.json").exists()
     assert durable_requests(sums / "run/3_distill/responses") == set(before["answered"])
 
     subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)

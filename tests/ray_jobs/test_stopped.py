@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 import small
 import small_run
 from nodes import Job, Nodes, until
+
+sys.path.append(str(Path(__file__).parents[1] / "pipeline"))
+
+from bad_line import BadLine
 
 from pipeline.config import STAGES
 from pipeline.records import Step
@@ -28,6 +33,7 @@ STOPS = (
     ("train", r"stage=stage2 (\d+)/"),
     ("serve", r"\[serve\] 0 of 1"),
     ("evaluate", r"\[evaluate\] ([1-9]\d*) of"),
+    ("report", r"\[evaluate\] done"),
 )
 """The stages that are stopped, once the log shows this."""
 
@@ -39,12 +45,13 @@ def test_a_run_that_is_stopped_in_each_stage_finishes_and_pays_for_nothing_twice
     log = tmp_path / "served.log"
     teacher = start_teacher(tmp_path / "traces.jsonl", "--latency", "1.5", "--log", str(log))
     root = Place(f"s3://bucket/stopped-{tmp_path.name}", s3)
-    # No checkpoint but those of the stops.
-    settings = [*small_run.settings(tmp_path, root, teacher.url), "train.checkpoint_every=100"]
-    arguments = small.arguments("run", settings)
     trained: dict[str, int] = {}
     resumed = 0
-    with Nodes(workers=1, cpus=2) as nodes:
+    slow = {"8_report": 5.0}  # else it is made before a stop comes
+    with BadLine(s3, slow=slow) as line, Nodes(workers=1, cpus=2) as nodes:
+        # No checkpoint but those of the stops.
+        settings = [*small_run.settings(tmp_path, Place(root.uri, line.url), teacher.url), "train.checkpoint_every=100"]
+        arguments = small.arguments("run", settings)
         for number, (name, shown) in enumerate(STOPS):
             job = Job(nodes, f"stopped-{number}-{name}", arguments)
             job.until_shown(shown)
@@ -67,6 +74,8 @@ def test_a_run_that_is_stopped_in_each_stage_finishes_and_pays_for_nothing_twice
     made = {name: StageFolder(root, name).require() for name in STAGES}
     assert not any((StageFolder(root, name).place / "interrupted.json").exists() for name in STAGES)
     answered = Counter(json.loads(line)["request"] for line in log.read_text().splitlines())
+    counted = teacher.stats()
+    assert counted["requests"] == counted["answers"] == len(answered), "an answer that was paid for was not waited for"
     assert len(answered) >= 2 * len(small_run.SUMS) and set(answered.values()) == {1}, "an answer was bought twice"
     assert (
         made["distill"].requests
