@@ -8,9 +8,9 @@ the segments that overlap it and no others. It lies in the folder of what its fi
 
 import asyncio
 import json
-import os
 import uuid
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from pipeline.journal import Journal, lines_in, lines_of
 from pipeline.storage import Place
@@ -56,7 +56,8 @@ class Segment:
     def __init__(self, folder: Place, first: str, last: str) -> None:
         self._folder = folder
         self._first, self._last = first, last
-        self._way = tuple(os.path.commonprefix([first, last])[:DEPTH])
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+        self._way = tuple(digit for digit, _ in islice(alike, DEPTH))
         self._known: dict[str, Reply] = {}
         self._journal = Journal(folder, "/".join([*self._way, f"{first}-{last}.{uuid.uuid4().hex[:12]}"]))
 

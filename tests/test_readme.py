@@ -1,0 +1,53 @@
+"""The commands of the README's section on clusters that need no cloud, as they stand there."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(2700)]
+
+
+def blocks() -> tuple[str, str, str]:
+    """For a cloud, on one machine, and a look at the log."""
+    section = (ROOT / "README.md").read_text().partition("## On a cluster")[2].partition("\n## ")[0]
+    cloud, here, log = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    return cloud, here, log
+
+
+def test_a_command_that_needs_an_account_says_so() -> None:
+    commands = blocks()[0].replace("\\\n", "").splitlines()
+    needy = [line for line in commands if re.match(r"(python configs/aws|ray up|ray dashboard|ray job|kubectl)", line)]
+    assert len(needy) == 5
+    for before, line in zip(["", *commands], commands, strict=False):
+        assert line not in needy or " needs " in line or "the next needs that cluster" in before, line
+
+
+@pytest.mark.skipif(not (ROOT / ".venv/bin/ray").exists(), reason="the commands want the environment of `make setup`")
+@pytest.mark.skipif(not shutil.which("jq"), reason="one of the commands is jq")
+def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
+    if any(process.name() == "raylet" for process in psutil.process_iter()):
+        pytest.skip("a Ray runs on this machine: `ray stop` would end it")
+    cloud, here, log = blocks()
+    needs_none = cloud[: cloud.index("python configs/aws_roles.py")]
+    script = tmp_path / "commands.sh"
+    script.write_text(f"{needs_none}test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600\n{here}{log}")
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", "runs", ".git", "*_cache"))
+    (checkout / ".venv").symlink_to(ROOT / ".venv")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "PYTEST", "VIRTUAL"))
+    }
+    said = subprocess.run(
+        ["bash", "-ex", str(script)], cwd=checkout, env={**environment, "HOME": str(tmp_path)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout[-5000:]
+    assert "artifacts:" in said.stdout and "s3://bucket/demo/7_evaluate: generations" in said.stdout
+    assert "succeeded" in said.stdout.lower() and "messages" in said.stdout
