@@ -7,6 +7,7 @@ machine, and starts one of its own where there is none.
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from ray_jobs import stopping, worked
 
 ACCELERATOR = "accelerator_type:"
 """What Ray's resource of a node's kind of GPU begins with; a worker takes a thousandth of it."""
+CONNECT_S = 10.0
+"""How long a cluster may be silent when it is called."""
 
 
 def connect(**options: Any) -> None:
@@ -37,10 +40,13 @@ def _connect(**options: Any) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "/" not in host:  # Ray would end this process by itself, after a minute
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         ray.init(logging_level=logging.WARNING, include_dashboard=True, dashboard_host="127.0.0.1", **options)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        address = os.environ.get("RAY_ADDRESS")
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         mending = "set RAY_ADDRESS to host:port of a head (the dashboard's URL is for `ray job submit`), or unset it"
         raise ResourceError(
             f"cannot use the Ray cluster {repr(address) if address else 'of this machine'}: {first_line(error)}: {mending}; what a crash "
@@ -52,8 +58,12 @@ def _connect(**options: Any) -> None:
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What fails is raised here as well, and shown once: in one line where the user can mend it.
-    for echo in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
-        logging.getLogger(echo).setLevel(logging.CRITICAL)
+    for echo in (
+        "exceptions",
+        "_internal.execution.streaming_executor_state",
+        "_internal.execution.operators.actor_pool_map_operator",
+    ):
+        logging.getLogger(f"ray.data.{echo}").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts answers, not blocks
     context.print_on_execution_start = False
