@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import Literal, TypeVar
 
 from pipeline import log
@@ -34,11 +35,15 @@ class Asker:
     def __init__(
         self, endpoint: Endpoint, responses: Place, reporter: Reporter, dispatcher: RemoteDispatcher | None
     ) -> None:
-        self._responses, self._reporter = responses, reporter
-        self._client = ChatClient(endpoint, dispatcher, responses)
+        self._endpoint, self._responses, self._reporter, self._dispatcher = endpoint, responses, reporter, dispatcher
         self._batches = 0
         self._doors = asyncio.Lock()
         self._reported: dict[str, float] = {}
+
+    @cached_property
+    def _client(self) -> ChatClient:
+        """Made by the first batch: of a key that this node lacks a constructor would tell with a traceback of Ray's."""
+        return ChatClient(self._endpoint, self._dispatcher, self._responses)
 
     async def each(
         self, rows: Sequence[A], key: Callable[[A], str], ask: Callable[[A, ChatClient, Segment], Awaitable[R]]
@@ -56,8 +61,12 @@ class Asker:
             with log.about(row=row_id):
                 return await ask(row, client, segment)
 
-        async with self._batch(min(keys), max(keys)) as (client, segment):
-            results = await asyncio.gather(*map(one, rows, keys), return_exceptions=True)
+        results: list[R | BaseException]
+        try:
+            async with self._batch(min(keys), max(keys)) as (client, segment):
+                results = await asyncio.gather(*map(one, rows, keys), return_exceptions=True)
+        except UserError as error:  # of the client's or the store's
+            results = [error]
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, UserError):
                 raise result
