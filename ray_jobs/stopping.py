@@ -55,8 +55,7 @@ def root_lost() -> None:
 
 
 def interrupt() -> None:
-    """End all at once: what is under way will not come to an end by itself."""
-    _asked.append(signal.SIGINT)
+    """For who ends by himself (`ends_by`), and finds that what is under way will not: end all at once, as a second signal does."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 

@@ -11,8 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(2700)]
-
 
 def blocks() -> tuple[str, str, str]:
     """For a cloud, on one machine, and a look at the log."""
@@ -29,6 +27,11 @@ def test_a_command_that_needs_an_account_says_so() -> None:
         assert line not in needy or " needs " in line or "the next needs that cluster" in before, line
 
 
+@pytest.mark.ray
+@pytest.mark.train
+@pytest.mark.serve
+@pytest.mark.slow
+@pytest.mark.timeout(2700)
 @pytest.mark.skipif(not (ROOT / ".venv/bin/ray").exists(), reason="the commands want the environment of `make setup`")
 @pytest.mark.skipif(not shutil.which("jq"), reason="one of the commands is jq")
 def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
