@@ -31,7 +31,7 @@ def test_a_command_that_needs_an_account_says_so() -> None:
 @pytest.mark.train
 @pytest.mark.serve
 @pytest.mark.slow
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not (ROOT / ".venv/bin/ray").exists(), reason="the commands want the environment of `make setup`")
 @pytest.mark.skipif(not shutil.which("jq"), reason="one of the commands is jq")
 def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray]
 @pytest.mark.train
 @pytest.mark.serve
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_every_stage_finishes_where_storage_refuses_a_tenth_and_leaves_a_fiftieth_unanswered(
     tmp_path: Path, s3: str, start_teacher: Any
 ) -> None:

@@ -21,7 +21,7 @@ from pipeline.journal import FLUSH_S
 from pipeline.stage import StageFolder
 from pipeline.storage import Place
 
-pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = (
     ("distill", "DistillActor", r"\[distill\] [1-9]\d* of"),

@@ -22,7 +22,7 @@ from pipeline.responses import read_segment
 from pipeline.stage import StageFolder
 from pipeline.storage import Place, read_rows
 
-pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.train, pytest.mark.serve, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 STOPS = (
     ("curate", r"\[curate\] (\d+)"),
