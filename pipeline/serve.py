@@ -7,6 +7,7 @@ Starting it is left to `ray_jobs.serve`; nothing here knows Ray.
 from pathlib import Path
 from typing import Any
 
+from pipeline import precision
 from pipeline.config import Config, Serve
 from pipeline.records import Problem, digest, problem_id
 from pipeline.stage import StageFolder, model_place, root_of
@@ -58,7 +59,7 @@ def _llm_config(config: Config, name: str) -> dict[str, Any]:
         "deployment_config": {**_replicas(settings), "ray_actor_options": {"num_cpus": 0}},
         "placement_group_config": {"bundles": [bundle] * max(1, gpus)},
         "engine_kwargs": {
-            "dtype": settings.dtype,
+            "dtype": precision.computed(settings.dtype, gpus),
             "max_model_len": settings.max_model_len,
             "tensor_parallel_size": max(1, gpus),
             "load_format": "safetensors",  # no pickles

@@ -7,7 +7,7 @@ from functools import partial
 import pyarrow as pa
 import ray.data
 
-from pipeline import chat
+from pipeline import chat, precision
 from pipeline.config import Config, Endpoint
 from pipeline.evaluate import conventions
 from pipeline.evaluate.budgets import forced, natural, scores
@@ -190,7 +190,8 @@ def _origin(config: Config, model: str) -> str:
         return "endpoint"
     settings, made = config.serve, marker.read(Place(model_place(config, model), config.storage.endpoint))
     trained = made.recipe if made else config.train.model
-    return digest(trained, settings.dtype, settings.max_model_len, settings.engine)
+    dtype = precision.computed(settings.dtype, settings.replica_gpus)
+    return digest(trained, dtype, settings.max_model_len, settings.engine)
 
 
 def _rejected(generations: list[Generation]) -> list[Rejected]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import precision
 from pipeline.config import STAGES, Config
 from pipeline.errors import ConfigError
 from pipeline.plan import assumptions as assumed
@@ -51,7 +52,8 @@ def _print_training(config: Config, gpu: str | None, made: Run, console: Console
     name = gpu or settings.accelerator_type or "CPU"
     print(
         f"\n{settings.model}: {shape.weights / 1e9:,.2f} billion weights, {settings.workers} workers "
-        f"({name}{f', {device.memory / GB:,.0f} GB' if device else ''}), ZeRO-{settings.zero_stage}, {settings.dtype}"
+        f"({name}{f', {device.memory / GB:,.0f} GB' if device else ''}), ZeRO-{settings.zero_stage}, "
+        f"{precision.computed(settings.dtype, settings.worker_gpus)}"
     )
     console.print(_memory(made.training, device))
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline import prompts
+from pipeline import precision, prompts
 from pipeline.chat import ChatClient, RequestError, all_of, chat_request
 from pipeline.config import Config, Endpoint, as_yaml
 from pipeline.errors import UserError
@@ -208,7 +208,7 @@ def _vllm(config: Config, folder: Path, model: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     engine = {
-        "dtype": settings.dtype,
+        "dtype": precision.computed(settings.dtype, settings.replica_gpus),
         "max_model_len": settings.max_model_len,
         "tensor_parallel_size": max(1, settings.replica_gpus),
         **settings.engine,

@@ -178,7 +178,8 @@ class Serve(Section):
     """Which models are served together behind the endpoint: `base` and the stages of `train`."""
     max_model_len: Positive
     """Longest prompt and answer together, in tokens."""
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
+    """bfloat16, but float32 on CPUs that lack it (`auto`); or any type of vLLM's."""
     host: RuntimeStr = "127.0.0.1"
     port: Annotated[int, Field(gt=0, lt=65536), RUNTIME] = 8000
     api_key_env: Annotated[str | None, Field(pattern="^[A-Z_][A-Z0-9_]*$"), RUNTIME] = None

@@ -55,8 +55,8 @@ class Train(Section):
     seed: int = 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the computation. Master weights and optimizer are float32 in any case."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the computation: bfloat16, but float32 on CPUs that lack it (`auto`). Master weights and optimizer are float32 in any case."""
     lora: Lora | None = None
     max_spike: Annotated[float, Field(gt=1), RUNTIME] = 3.0
     """The run stops where a loss is so many times the median of the last steps."""
@@ -144,9 +144,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _offload_fits_the_zero_stage(self) -> "Train":
-        if self.dtype == "bfloat16" and self.zero_stage == 0:
+        if self.dtype != "float32" and self.zero_stage == 0:
             raise ValueError(
-                "zero_stage is 0, which keeps no float32 weights beside bfloat16 ones: set zero_stage to 1"
+                "zero_stage is 0, which keeps no float32 weights beside bfloat16 ones: set zero_stage to 1, or dtype to float32"
             )
         if self.offload and self.zero_stage == 0:
             raise ValueError("offload is set, but zero_stage is 0: set zero_stage to 1, 2 or 3")

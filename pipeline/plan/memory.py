@@ -52,7 +52,7 @@ class Memory:
 
 def of_training(shape: Shape, settings: Train, stage: Optimization, *, mean_length: float | None = None) -> Memory:
     """Of one worker in a stage. `mean_length`: tokens of an example, where it is known; else a sequence is one example."""
-    on_gpu, width = settings.worker_gpus > 0, 2 if settings.dtype == "bfloat16" else 4
+    on_gpu, width = settings.worker_gpus > 0, 4 if settings.dtype == "float32" else 2
     zero, shared = settings.zero_stage, settings.workers
     learned = _learned(shape, settings)
     tokens = settings.micro_rows * stage.max_length / settings.sequence_parallel

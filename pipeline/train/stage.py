@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from pipeline import storage
+from pipeline import precision, storage
+from pipeline.config import Train
 from pipeline.train import engine, loop, marker, model, model_card
 from pipeline.train.job import StageJob
 from pipeline.train.loop import Caller
@@ -17,9 +18,16 @@ from pipeline.train.ranks import together
 from pipeline.train.schedule import PackedTable, Schedule
 
 
+def _settled(settings: Train) -> Train:
+    """With the type that all ranks compute in."""
+    found = [""] * dist.get_world_size()
+    dist.all_gather_object(found, precision.computed(settings.dtype, settings.worker_gpus))
+    return settings.model_copy(update={"dtype": "float32" if "float32" in found else "bfloat16"})
+
+
 def run(job: StageJob, caller: Caller, resume_from: AbstractContextManager[Path | None] | None = None) -> None:
     """Train and export what `prepare.checked` has accepted. Raises a UserError on all ranks where one meets it."""
-    settings = job.settings
+    settings = _settled(job.settings)
     optimization = settings.optimization(job.stage)
     with together():
         engine.check(settings)
