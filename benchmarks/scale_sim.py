@@ -4,9 +4,13 @@
 
 The nodes are raylets on this machine, with so many actors each and 32 requests in flight in each; the head has no CPU and does none of the
 work. An answer takes 2 s, so that an actor can make 16 requests a second, and twice as many actors twice as many, until something bends:
-here the cores, which all nodes and the teacher share. A slower teacher leaves the cores to more actors, of which each takes some 200 MB.
-The rate is that between a tenth and nine tenths of the answers. Exit status 1 where up to eight nodes of one actor each make less than
-0.9 of linear, or eight less than 115 requests a second at 2 s. Recorded in `benchmarks/results/scale.md`.
+here the cores, which all nodes and the teacher share. A slower teacher leaves the cores to more actors, of which each takes some 150 MB:
+
+    python benchmarks/scale_sim.py --sizes 8x25 --latency 40 --seconds 500
+
+The rate is that from the moment when all actors are there, and a tenth of the answers, to nine tenths of them. Exit status 1 where up to
+eight nodes of one actor each make less than 0.9 of linear, or eight less than 115 requests a second at 2 s. Recorded in
+`benchmarks/results/scale.md`.
 """
 
 import argparse
@@ -20,11 +24,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from distilling import distill, prepared, record, stats, teacher
 
+from ray_jobs.worked import UNTOLD
+
 IN_FLIGHT = 32
+"""Requests under way in each actor."""
+ACTOR = "MapWorker(MapBatches(DistillActor))"
 
 
 @contextmanager
@@ -32,7 +41,13 @@ def cluster(nodes: int, actors: int) -> Iterator[None]:
     """A head without CPUs, and nodes for so many actors each; drivers find it in RAY_ADDRESS."""
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0, "dashboard_host": "127.0.0.1"}
+    head: dict[str, Any] = {
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_port": 0,
+        "dashboard_host": "127.0.0.1",
+    }
+    head["_system_config"] = {"worker_register_timeout_seconds": 900}  # hundreds start at once, on this machine's cores
     started = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
@@ -44,7 +59,18 @@ def cluster(nodes: int, actors: int) -> Iterator[None]:
         started.shutdown()
 
 
-def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
+def all_there(actors: int) -> bool:
+    """Whether so many actors are past their constructors."""
+    from ray.util.state import list_actors
+
+    wanted = [("class_name", "=", ACTOR), ("state", "=", "ALIVE")]
+    try:
+        return len(list_actors(filters=wanted, limit=10_000, raise_on_missing_output=False)) == actors
+    except UNTOLD:  # the dashboard has no time
+        return False
+
+
+def rate(job: "subprocess.Popen[str]", requests: int, actors: int) -> tuple[float, float]:
     """Requests a second in the middle of a run, and the share of the machine's cores that all this took."""
     first = last = (0.0, 0)
     psutil.cpu_percent()
@@ -52,9 +78,9 @@ def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
     while job.poll() is None:
-        time.sleep(0.1)
+        time.sleep(0.1 if first[1] else 1)
         answers, now = stats()["answers"], time.monotonic()
-        if answers >= 0.1 * requests and not first[1]:
+        if answers >= 0.1 * requests and not first[1] and all_there(actors):
             first = (now, answers)
             psutil.cpu_percent()
         if answers <= 0.9 * requests:
@@ -64,6 +90,8 @@ def rate(job: "subprocess.Popen[str]", requests: int) -> tuple[float, float]:
                 busy.append(psutil.cpu_percent() / 100)
     if job.returncode:
         raise RuntimeError("".join(said)[-3000:])
+    if not 0 < first[1] < last[1]:
+        raise RuntimeError("nine tenths were answered before all actors were there: it wants more --seconds")
     return (last[1] - first[1]) / (last[0] - first[0]), sum(busy) / max(1, len(busy))
 
 
@@ -90,7 +118,7 @@ def main() -> int:
             settings = {"actors": actors, "actor_cpus": 1, "keep": 1, "max_samples": 1}
             endpoint = {"max_in_flight": IN_FLIGHT, "budget_tokens": 10**9}
             with teacher(folder / "traces.jsonl", "--latency", str(given.latency)), cluster(nodes, of_each):
-                made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests)
+                made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests, actors)
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
         of_one = of_one or made / actors

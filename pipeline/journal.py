@@ -91,6 +91,7 @@ class Journal:
         try:
             if self._file is None:
                 self._kept += 1
+                _folder_here(self._folder).mkdir(parents=True, exist_ok=True, mode=0o700)  # parents get other rights
                 self._file = _opened(_folder_here(self._folder) / f"{self._name}.{self._kept:06d}.jsonl")
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             self._file.write(f"{line}\n".encode())

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import ray
 import ray.data
+from ray._private.utils import read_ray_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import log
@@ -40,7 +41,7 @@ def _connect(**options: Any) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for noisy in ("ray._private.authentication", "ray.data._internal.progress"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS", "")
+    address = options.get("address") or os.environ.get("RAY_ADDRESS") or read_ray_address() or ""  # Ray's own order
     try:
         host, _, port = address.rpartition(":")
         if port.isdecimal() and "/" not in host:  # Ray would end this process by itself, after a minute

@@ -224,11 +224,6 @@ class Progress:
             if mistake is not None:
                 raise mistake from None
 
-    @property
-    def over(self) -> bool:
-        """Whether its body has run."""
-        return self._stop.is_set()
-
     def ask_to_end(self) -> None:
         """Have workers that look for it (`Reporter.is_to_end`) come to an end."""
         ray.get(self._tally.ask_to_end.remote())

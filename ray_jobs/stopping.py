@@ -41,9 +41,14 @@ def ends_by(end: Callable[[], None] | None) -> Iterator[None]:
     check()
 
 
+def asked() -> bool:
+    """Whether an end was asked for."""
+    return bool(_asked)
+
+
 def check() -> None:
     """Raises StoppedError where an end was asked for."""
-    if _asked:
+    if asked():
         raise StoppedError
 
 
@@ -52,11 +57,6 @@ def root_lost() -> None:
     global root_is_ours
     root_is_ours = False
     _asked.append(signal.SIGINT)
-
-
-def interrupt() -> None:
-    """For who ends by himself (`ends_by`), and finds that what is under way will not: end all at once, as a second signal does."""
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -7,15 +7,17 @@ too: the name holds a hash of all that decides the model, so that a changed sett
 
 import json
 import os
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
@@ -24,10 +26,9 @@ from ray.train import (
     ScalingConfig,
 )
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import LoggingConfig
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from pipeline.config import Config, Train
 from pipeline.errors import DataError, ResourceError, UserError
@@ -44,8 +45,12 @@ RAYS_LIST, OUR_LIST = "checkpoint_manager_snapshot.json", "checkpoints_noted.jso
 """Ray Train's list of a stage's checkpoints, and the copy of it that is written whole."""
 LONGEST_WAIT_S = 4 * 3600
 """How long ranks may wait for one another: one fetches and converts a checkpoint of hundreds of GB."""
-IDLE_LOOKS = 5
-"""At a stop: so often, every two seconds, no worker may be seen before it is said that none trains; the last checkpoint is noted meanwhile."""
+LOOK_S = 2.0
+"""How often it is looked for workers."""
+START_S, NOTE_S = 60.0, 10.0
+"""How long none may be seen at least, for a group that starts; and at a stop, for the last checkpoint to be noted."""
+ELASTIC_START_S = 60
+"""A group of any size that finds no room in such a time is made anew, of the size that there is room for."""
 BASE_OF: dict[TrainStage, str] = {"stage1": "base", "stage2": "stage1", "stage2_alone": "base"}
 """Which model each stage starts from."""
 ROWS_OF: dict[TrainStage, TrainStage] = {"stage1": "stage1", "stage2": "stage2", "stage2_alone": "stage2"}
@@ -83,7 +88,7 @@ def run(config: Config) -> Manifest:
     folder = _absolute(run.folder.place)
     steps: list[Step] = []
     total = sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages)
-    with Progress("train", total, "steps") as progress, stopping.ends_by(partial(_end, progress)):
+    with Progress("train", total, "steps") as progress, stopping.ends_by(progress.ask_to_end):
         for stage in settings.stages:
             stopping.check()
             recipe = recipes[stage]
@@ -111,17 +116,6 @@ def run(config: Config) -> Manifest:
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
         **worked.figures(),
     )
-
-
-def _end(progress: Progress) -> None:
-    """What trains writes a checkpoint and ends. Where nothing does, for nodes that were lost do not come again, there is no end to wait for."""
-    progress.ask_to_end()
-    idle = 0
-    while idle < IDLE_LOOKS and not progress.over:
-        time.sleep(2)
-        idle = 0 if worked.any_alive("RayTrainWorker") else idle + 1
-    if not progress.over:
-        stopping.interrupt()
 
 
 def _absolute(place: Place) -> Place:
@@ -186,11 +180,12 @@ def _require_workers(config: Config) -> None:
 
 
 def _fit(job: RayJob, wait_s: float) -> None:
-    """Train. A group that lost a worker waits so long for room, as often as workers may be lost."""
+    """Train. A group that lost workers waits so long for room."""
     from ray.train.torch import TorchConfig
 
     settings = job.stage.settings
-    os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(wait_s)
+    patience = max(wait_s, START_S)
+    os.environ[WORKER_GROUP_START_TIMEOUT_S_ENV_VAR] = str(ELASTIC_START_S if settings.min_workers else 2 * patience)
     _mend_list(job.checkpoints)
     parent = Place(job.checkpoints.uri.rpartition("/")[0], job.checkpoints.endpoint)
     resources = {"CPU": settings.worker_cpus, **({"GPU": settings.worker_gpus} if settings.worker_gpus else {})}
@@ -209,21 +204,27 @@ def _fit(job: RayJob, wait_s: float) -> None:
             storage_path=parent.path,
             storage_filesystem=parent.filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-            failure_config=FailureConfig(settings.max_failures, controller_failure_limit=settings.max_failures),
+            failure_config=FailureConfig(settings.max_failures),
             callbacks=[_Controller(job.checkpoints)],
             worker_runtime_env={"env_vars": {} if settings.worker_gpus else allocator()},
-            logging_config=LoggingConfig(log_level="ERROR"),  # its warnings come with tracebacks, on any busy machine
+            logging_config=LoggingConfig(
+                log_level="CRITICAL"
+            ),  # what it mends comes with tracebacks, what it does not is said below
         ),
     )
     try:
-        mistake = trainer.fit().return_value
+        with _watched(trainer, patience) as given_up:
+            mistake = trainer.fit().return_value
+    except RayActorError as error:
+        if not given_up.is_set():
+            raise
+        stopping.check()
+        fewer = "lower" if settings.min_workers else "set"
+        raise ResourceError(
+            f"{job.stage.stage} lost workers, and no room for {settings.min_workers or settings.workers} came within {patience:g} s "
+            f"(cluster.wait_s, and {START_S:g} at least): add nodes, or {fewer} train.min_workers, and run again, to go on from the last checkpoint"
+        ) from error
     except TrainingFailedError as error:
-        if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
-            raise ResourceError(
-                f"{job.stage.stage} lost workers, and {1 + settings.max_failures} times (train.max_failures) no room for "
-                f"{settings.min_workers or settings.workers} came within cluster.wait_s = {wait_s:g} s: add nodes, or set train.min_workers, "
-                "and run again, to go on from the last checkpoint"
-            ) from error
         failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
         last = _in_one_line(next(iter(failures), error))
         raise ResourceError(
@@ -240,10 +241,37 @@ def _trainer() -> Any:
     class Trainer(TorchTrainer):
         """Leaves Ctrl-C to `stopping`: Ray's own handler would end the whole run with exit status 0, long after the training."""
 
+        controller: Any = None
+
         def _register_sigint_handler(self, controller: Any) -> None:
-            del controller
+            self.controller = controller
 
     return Trainer
+
+
+@contextmanager
+def _watched(trainer: Any, patience: float) -> Iterator[threading.Event]:
+    """End a training in which no worker is seen for so long, and say so by the event: what it lost does not come again.
+
+    Ray Train would wait for ever. At a stop there is less to wait for: `NOTE_S`.
+    """
+    over, given_up = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        seen = time.monotonic()
+        while not over.wait(LOOK_S):
+            if trainer.controller is None or worked.any_alive("RayTrainWorker"):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > (NOTE_S if stopping.asked() else patience):
+                given_up.set()
+                ray.kill(trainer.controller)
+                return
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+    try:
+        yield given_up
+    finally:
+        over.set()
 
 
 def allocator() -> dict[str, str]:
@@ -291,8 +319,8 @@ class _Controller(UserCallback):
         """One line for a failure that Ray Train mends by itself, in place of its log of the whole run."""
         del run_context
         for rank, error in sorted(worker_exceptions.items()):
-            again = "from the last checkpoint, once there is room"
-            print(f"[train] worker {rank} failed: {_in_one_line(error)}: the group starts again {again}", flush=True)
+            again = "where train.max_failures allows, the group starts again from the last checkpoint"
+            print(f"[train] worker {rank} failed: {_in_one_line(error)}: {again}", flush=True)
 
 
 # --- in the workers -------------------------------------------------------------------------------

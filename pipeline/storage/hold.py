@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import DataError, ResourceError, StoppedError, first_line
+from pipeline.errors import DataError, ResourceError, first_line
 from pipeline.storage import gcs
 from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
 
@@ -92,8 +92,8 @@ def _held_in_bucket(root: Place, lost: Callable[[], None]) -> Iterator[None]:
     hold.take()
     try:
         yield
-    except (KeyboardInterrupt, StoppedError):
-        if hold.lost:
+    except BaseException:
+        if hold.lost:  # whatever ended it then
             raise ResourceError(f"{root.uri} {hold.lost}: this one ends") from None
         raise
     finally:

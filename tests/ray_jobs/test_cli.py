@@ -155,6 +155,18 @@ def test_an_address_where_no_ray_is_told_in_one_line(settings, address):
     assert line.startswith(f"error: cannot use the Ray cluster '{address}': ") and "RAY_ADDRESS" in line
 
 
+def test_a_ray_that_a_crash_left_here_is_told_in_one_line(settings, tmp_path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    command = [sys.executable, "-m", "ray_jobs", *small.arguments("curate", settings)]
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path)}
+    environment.pop("RAY_ADDRESS", None)
+    ended = subprocess.run(command, cwd=small.REPO, env=environment, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 2, ended.stderr[-2000:]
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("error: cannot use the Ray cluster '127.0.0.1:1': ") and "goes with `ray stop`" in line
+
+
 @pytest.mark.ray
 class TestWithCuratedProblems:
     @pytest.fixture(autouse=True)
