@@ -35,9 +35,19 @@ NO_WORK = {
 """What may be on a head: the driver's two, and Ray Data's own, which take no CPU."""
 
 
-@pytest.fixture
-def autoscaled(tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
+# Version 2 is what `ray up` and kuberay.yaml start. It would read a file of defaults for `fake_multinode` that Ray's wheel lacks, and for
+# a provider by its class none.
+FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+VERSIONS = [
+    pytest.param(({"type": "external", "module": FAKE}, "1"), id="version 2"),
+    pytest.param(({"type": "fake_multinode"}, "0"), id="version 1", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=VERSIONS)
+def autoscaled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[dict[str, str], str]]:
     """The environment of drivers on a head without CPUs, which may have two workers; and the dashboard's URL."""
+    provider, second = request.param
     port, dashboard = free_port(), free_port()
     kinds = {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
@@ -45,17 +55,16 @@ def autoscaled(tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
     }  # fmt: skip
     config = {
         "cluster_name": "fake", "max_workers": WORKERS, "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1,
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "use_node_id_as_ip": True, "disable_node_updaters": True, "launch_multiple": True},
+        "provider": {**provider, "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "use_node_id_as_ip": True, "disable_node_updaters": True, "launch_multiple": True},
         "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "initialization_commands": [], "setup_commands": [],
         "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [],
         "head_node_type": "ray.head.default", "available_node_types": kinds, "rsync_exclude": [], "rsync_filter": [],
     }  # fmt: skip
     (tmp_path / "autoscaling.json").write_text(json.dumps(config))
     mark = f"/tmp/ray-{port}"
-    # Version 1: to version 2, which `ray up` starts, Ray's wheel lacks the file of defaults that it reads for this provider.
     environment = {
         **os.environ, "RAY_TMPDIR": mark, "RAY_AUTH_MODE": "disabled", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAY_enable_autoscaler_v2": "0", "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
+        "RAY_enable_autoscaler_v2": second, "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
     }  # fmt: skip
     command = [
         str(BIN / "ray"), "start", "--head", "--num-cpus=0", "--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1",
