@@ -4,7 +4,7 @@
 def computed(dtype: str, gpus: float) -> str:
     """`auto` is bfloat16 on GPUs, and on CPUs that multiply matrices of it (AVX-512, AMX, or Arm's own instructions).
 
-    On others float32: they emulate bfloat16, some twenty times slower (benchmarks/results/train.md).
+    On others float32: they emulate bfloat16, eleven times slower (benchmarks/results/train.md).
     """
     if dtype != "auto":
         return dtype
