@@ -26,6 +26,7 @@ from ray.train import (
     ScalingConfig,
 )
 from ray.train.v2._internal.constants import WORKER_GROUP_START_TIMEOUT_S_ENV_VAR
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -45,6 +46,9 @@ RAYS_LIST, OUR_LIST = "checkpoint_manager_snapshot.json", "checkpoints_noted.jso
 """Ray Train's list of a stage's checkpoints, and the copy of it that is written whole."""
 LONGEST_WAIT_S = 4 * 3600
 """How long ranks may wait for one another: one fetches and converts a checkpoint of hundreds of GB."""
+GONE = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
+LOST = "lost_workers"
+"""The figure of workers that ended, or hung, before their work was done."""
 LOOK_S = 2.0
 """How often it is looked for workers."""
 START_S, NOTE_S = 60.0, 10.0
@@ -114,7 +118,7 @@ def run(config: Config) -> Manifest:
         rows_in=packed.examples,
         rows_out=packed.examples - len(packed.reasons),
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
-        **worked.figures(),
+        **worked.figures(int(progress.figures().get(LOST, 0))),
     )
 
 
@@ -205,7 +209,7 @@ def _fit(job: RayJob, wait_s: float) -> None:
             storage_filesystem=parent.filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=settings.keep_checkpoints),
             failure_config=FailureConfig(settings.max_failures),
-            callbacks=[_Controller(job.checkpoints)],
+            callbacks=[_Controller(job.checkpoints, job.reporter)],
             worker_runtime_env={"env_vars": {} if settings.worker_gpus else allocator()},
             logging_config=LoggingConfig(
                 log_level="CRITICAL"
@@ -260,7 +264,7 @@ def _watched(trainer: Any, patience: float) -> Iterator[threading.Event]:
     def watch() -> None:
         seen = time.monotonic()
         while not over.wait(LOOK_S):
-            if trainer.controller is None or worked.any_alive("RayTrainWorker"):
+            if trainer.controller is None or worked.any_trains():
                 seen = time.monotonic()
             elif time.monotonic() - seen > (NOTE_S if stopping.asked() else patience):
                 given_up.set()
@@ -305,8 +309,8 @@ def _mend_list(folder: Place) -> None:
 class _Controller(UserCallback):
     """Called by Ray Train's controller."""
 
-    def __init__(self, folder: Place) -> None:
-        self._folder = folder
+    def __init__(self, folder: Place, reporter: Reporter) -> None:
+        self._folder, self._reporter = folder, reporter
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """A checkpoint is noted: keep a copy of the list, for `_mend_list`."""
@@ -318,6 +322,9 @@ class _Controller(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """One line for a failure that Ray Train mends by itself, in place of its log of the whole run."""
         del run_context
+        if lost := sum(isinstance(error, GONE) for error in worker_exceptions.values()):
+            self._reporter.add(**{LOST: lost})
+            self._reporter.flush()
         for rank, error in sorted(worker_exceptions.items()):
             again = "where train.max_failures allows, the group starts again from the last checkpoint"
             print(f"[train] worker {rank} failed: {_in_one_line(error)}: {again}", flush=True)

@@ -19,6 +19,7 @@ from pipeline import log
 
 SERVES = ("Serve", "Proxy")
 """What the classes of Ray Serve's actors begin with."""
+TRAINS = "RayTrainWorker"
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
 """Ray's reasons for the end of a node that are no loss."""
 
@@ -38,8 +39,8 @@ def begin() -> None:
     _spilled_earlier.update(_spilled_bytes())
 
 
-def figures() -> dict[str, Any]:
-    """As a manifest wants them.
+def figures(lost_workers: int = 0) -> dict[str, Any]:
+    """As a manifest wants them. `lost_workers` are those of Ray Train, which ends the lost ones too, so that Ray does not tell.
 
     `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
     that ended before their work did; what they had under way was done again. `spilled_bytes`: what went to the disks of the
@@ -49,7 +50,8 @@ def figures() -> dict[str, Any]:
     new = [actor for actor in found if actor.actor_id not in _losses_earlier]
     lost = {
         "nodes": len(_lost_nodes() - _nodes_lost_earlier),
-        "actors": sum(_losses(actor) - _losses_earlier.get(actor.actor_id, 0) for actor in found),
+        "actors": lost_workers
+        + sum(_losses(actor) - _losses_earlier.get(actor.actor_id, 0) for actor in found if actor.class_name != TRAINS),
     }
     return {
         "ray_actors": dict(sorted(Counter(actor.class_name for actor in new).items())),
@@ -58,10 +60,10 @@ def figures() -> dict[str, Any]:
     }
 
 
-def any_alive(name: str) -> bool:
-    """Whether an actor of such a class is alive in this driver's job, as far as Ray tells."""
+def any_trains() -> bool:
+    """Whether a worker of Ray Train is alive in this driver's job, as far as Ray tells."""
     context = ray.get_runtime_context()
-    wanted = [("class_name", "=", name), ("state", "=", "ALIVE"), ("job_id", "=", context.get_job_id())]
+    wanted = [("class_name", "=", TRAINS), ("state", "=", "ALIVE"), ("job_id", "=", context.get_job_id())]
     try:
         return bool(list_actors(address=context.gcs_address, filters=wanted, limit=1, raise_on_missing_output=False))
     except UNTOLD:

@@ -206,7 +206,7 @@ def test_a_killed_worker_costs_nothing_but_time(unbroken, model_folder, tmp_path
     killer.start()
     train(config)
     killer.join()
-    assert killed
+    assert killed and StageFolder(root_of(config), "train").require().lost == {"actors": 1}
     assert losses(config) == losses(unbroken[0])
 
 
