@@ -107,7 +107,8 @@ def main() -> int:
     print(
         "| nodes | actors | requests | requests/s | of linear | of the latency's bound | cores busy |\n|---|---|---|---|---|---|---|"
     )
-    of_one, broken = 0.0, []
+    of_one: float | None = None
+    broken = []
     for size in given.sizes.split(","):
         nodes, of_each = map(int, size.split("x"))
         actors = nodes * of_each
@@ -121,13 +122,14 @@ def main() -> int:
                 made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests, actors)
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
-        of_one = of_one or made / actors
+        of_one = of_one or (made if actors == 1 else None)
+        linear = f"{made / actors / of_one:.3f}" if of_one else "–"
         print(
-            f"| {nodes} | {actors} | {requests:,} | {made:.1f} | {made / actors / of_one:.3f} | {made / actors / most_of_one:.3f} | {busy:.0%} |",
+            f"| {nodes} | {actors} | {requests:,} | {made:.1f} | {linear} | {made / actors / most_of_one:.3f} | {busy:.0%} |",
             flush=True,
         )
-        if of_each == 1 and nodes <= 8 and made / actors < 0.9 * of_one:
-            broken.append(f"{nodes} nodes make {made / actors / of_one:.3f} of linear")
+        if of_one and of_each == 1 and nodes <= 8 and made / actors < 0.9 * of_one:
+            broken.append(f"{nodes} nodes make {linear} of linear")
         if (nodes, of_each, given.latency) == (8, 1, 2.0) and made < 115:
             broken.append(f"8 nodes make {made:.1f} requests a second")
     print("\n".join(f"does not hold: {each}" for each in broken))
