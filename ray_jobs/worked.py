@@ -43,7 +43,8 @@ def figures(lost_workers: int = 0) -> dict[str, Any]:
     """As a manifest wants them. `lost_workers` are those of Ray Train, which ends the lost ones too, so that Ray does not tell.
 
     `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
-    that ended before their work did; what they had under way was done again. `spilled_bytes`: what went to the disks of the
+    that ended before their work did; what they had under way was done again. Those of a lost node are not among them where Ray Data
+    ended them, for others had done their work, before Ray found the node dead. `spilled_bytes`: what went to the disks of the
     nodes that are there now, because their object stores were full.
     """
     found = [actor for actor in _actors() if actor.class_name != "_Tally"]
