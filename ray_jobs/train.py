@@ -211,9 +211,8 @@ def _fit(job: RayJob, wait_s: float) -> None:
             failure_config=FailureConfig(settings.max_failures),
             callbacks=[_Controller(job.checkpoints, job.reporter)],
             worker_runtime_env={"env_vars": {} if settings.worker_gpus else allocator()},
-            logging_config=LoggingConfig(
-                log_level="CRITICAL"
-            ),  # what it mends comes with tracebacks, what it does not is said below
+            # What Ray Train mends it tells with tracebacks; what it does not is said below.
+            logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )
     try:

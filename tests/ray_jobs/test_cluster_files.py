@@ -261,7 +261,7 @@ def test_a_pod_fits_the_machine_it_is_for(aws: None, pods: list[dict[str, Any]])
         left = KARPENTERS_SHARE * size["MemoryInfo"]["SizeInMiB"] - (355 + 11 * PODS[machine])
         assert cpus < size["VCpuInfo"]["DefaultVCpus"] and memory < left / 1024, (machine, memory, left / 1024)
         tasks, pod = (float(size[:-2]) for size in (group["resources"].get("memory", "0Gi"), wanted[0]["memory"]))
-        assert tasks + min(0.3 * pod, 186) <= pod  # Ray's share for objects, 200 GB at most
+        assert tasks < 0.75 * pod and tasks + min(0.3 * pod, 186) <= pod  # Ray's share for objects, 200 GB at most
         gpus = node["containers"][0]["resources"]["limits"].get("nvidia.com/gpu", 0)
         assert (
             gpus

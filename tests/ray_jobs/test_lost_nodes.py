@@ -60,7 +60,7 @@ def test_a_node_that_is_lost_in_distill_verify_train_and_evaluate_changes_nothin
     for stage in STAGES:
         made, meant = (StageFolder(root, stage).require() for root in (broken, whole))
         killed = sum(stage == name for name, _, _ in KILLS)
-        assert made.lost.get("nodes", 0) == killed and meant.lost == {}  # its actors only where Ray knew in time
+        assert made.lost.get("nodes", 0) == killed and made.lost.get("actors", 0) >= killed and meant.lost == {}
         assert (made.rows_in, made.rows_out, made.rejected, made.tables) == (
             meant.rows_in,
             meant.rows_out,
