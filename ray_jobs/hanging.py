@@ -9,15 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from ray.util.state import get_actor
 
 from pipeline import log
-from ray_jobs.worked import UNTOLD
+from ray_jobs import worked
 
 BEAT_S = 5.0
 HUNG_S = 60.0
@@ -39,13 +37,12 @@ def here() -> tuple[str, Process]:
 def end(silent: Mapping[str, Process], stage: str) -> None:
     """End those of these actors, by id, that are alive for all that Ray knows, and say so."""
     for actor_id, process in silent.items():
-        known: Any = None
-        with suppress(*UNTOLD):  # it is looked at again
-            known = get_actor(actor_id, address=ray.get_runtime_context().gcs_address)
-        if known is None or known.state != "ALIVE" or known.pid != process.pid:
+        known = worked.alive(actor_id)
+        if known is None or known["Pid"] != process.pid:
             continue
-        log.warn("an actor hangs and is ended", actor=known.class_name, actor_id=actor_id, **process._asdict())
-        what = f"{known.class_name} (process {process.pid} on node {process.node_id[:8]}) hangs and is ended"
+        name = known["ActorClassName"]
+        log.warn("an actor hangs and is ended", actor=name, actor_id=actor_id, **process._asdict())
+        what = f"{name} (process {process.pid} on node {process.node_id[:8]}) hangs and is ended"
         print(f"[{stage}] {what}: its rows are done again", file=sys.stderr, flush=True)
         there = NodeAffinitySchedulingStrategy(process.node_id, soft=False)
         _kill.options(scheduling_strategy=there).remote(process.pid)

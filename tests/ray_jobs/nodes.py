@@ -55,6 +55,10 @@ class Nodes:
         node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=self._store)
         self._nodes[node.node_id] = node
 
+    def workers(self) -> list[str]:
+        """Their node ids."""
+        return list(self._nodes)
+
     def kill(self, node_id: str) -> None:
         """`kill -9` of a node's raylet: what runs there goes with it."""
         _killed(self._nodes.pop(node_id).all_processes["raylet"][0].process)
