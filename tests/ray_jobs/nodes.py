@@ -150,7 +150,8 @@ class Job(Work):
         """`ray job stop`, until it has ended."""
         done = self._nodes.ray("job", "stop", "--address", self._nodes.dashboard, self.name)
         assert done.returncode == 0, done.stdout + done.stderr
-        until(lambda: self.status() == "STOPPED", self.log)
+        until(lambda: self.status() not in ("PENDING", "RUNNING"), self.log)
+        assert self.status() == "STOPPED", self.log()[-4000:]
 
     def ended(self) -> bool:
         return self.status() in ("SUCCEEDED", "FAILED")
