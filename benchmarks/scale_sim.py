@@ -29,8 +29,6 @@ from typing import Any
 import psutil
 from distilling import distill, prepared, record, stats, teacher
 
-from ray_jobs.worked import UNTOLD
-
 IN_FLIGHT = 32
 """Requests under way in each actor."""
 ACTOR = "MapWorker(MapBatches(DistillActor))"
@@ -62,11 +60,12 @@ def cluster(nodes: int, actors: int) -> Iterator[None]:
 def all_there(actors: int) -> bool:
     """Whether so many actors are past their constructors."""
     from ray.util.state import list_actors
+    from ray.util.state.exception import RayStateApiException
 
     wanted = [("class_name", "=", ACTOR), ("state", "=", "ALIVE")]
     try:
         return len(list_actors(filters=wanted, limit=10_000, raise_on_missing_output=False)) == actors
-    except UNTOLD:  # the dashboard has no time
+    except (RayStateApiException, ConnectionError, ValueError):  # the dashboard has no time
         return False
 
 
@@ -119,7 +118,11 @@ def main() -> int:
             settings = {"actors": actors, "actor_cpus": 1, "keep": 1, "max_samples": 1}
             endpoint = {"max_in_flight": IN_FLIGHT, "budget_tokens": 10**9}
             with teacher(folder / "traces.jsonl", "--latency", str(given.latency)), cluster(nodes, of_each):
-                made, busy = rate(distill(prepared(folder, requests, endpoint, settings)), requests, actors)
+                job = distill(prepared(folder, requests, endpoint, settings))
+                try:
+                    made, busy = rate(job, requests, actors)
+                finally:
+                    job.kill()
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
         of_one = of_one or (made if actors == 1 else None)
