@@ -123,6 +123,7 @@ def main() -> int:
                     made, busy = rate(job, requests, actors)
                 finally:
                     job.kill()
+                    job.wait()
             manifest = json.loads((folder / "run/3_distill/manifest.json").read_text())
         assert manifest["rows_out"] == manifest["requests"] == requests
         of_one = of_one or (made if actors == 1 else None)

@@ -29,7 +29,7 @@ class Manifest:
 
     `settings` is the stage's config fingerprint; `rejected` counts by reason; `seconds` and `started`
     (UNIX time) are wall time; `ray_actors` counts the actors that worked, by class, `lost`
-    the `nodes` and `actors` that ended before their work did, `spilled_bytes` what did not fit in Ray's memory; `kept_by_source`
+    the `nodes` and `actors` that went away before their work was done, `spilled_bytes` what did not fit in Ray's memory; `kept_by_source`
     and `rejected_by_source` count rows by the source they come from; `faults` counts failed attempts at a rewriting by
     reason, `agreement` verdicts of grader and judge.
     """

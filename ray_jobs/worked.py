@@ -3,7 +3,6 @@
 In: `begin` when a stage begins. Out: `figures` at its end, for the manifest.
 """
 
-import math
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -18,16 +17,16 @@ from ray.core.generated import common_pb2, gcs_pb2
 SERVES = ("Serve", "Proxy")
 """What the classes of Ray Serve's actors begin with."""
 TRAINS = "RayTrainWorker"
-LOSSES = (common_pb2.ActorDiedErrorContext.WORKER_DIED, common_pb2.ActorDiedErrorContext.NODE_DIED)
+_REASONS = common_pb2.ActorDiedErrorContext
+LOSSES = (_REASONS.WORKER_DIED, _REASONS.NODE_DIED)
 """Ray's reasons for the end of an actor that are a loss, but where it says that the exit was intended."""
+ASKED_FOR = (_REASONS.RAY_KILL, _REASONS.OUT_OF_SCOPE, _REASONS.REF_DELETED)
+"""Those of one that its owner ended."""
 TAKEN_AWAY = (common_pb2.NodeDeathInfo.EXPECTED_TERMINATION, common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_IDLE)
-"""The same of a node that are none."""
-FOUND_MS = 30_000
-"""Within which Ray finds a node dead (`ray.util.state.common.NodeState.end_time_ms`)."""
+"""Ray's reasons for the end of a node that are no loss."""
 
-_restarts_earlier: dict[str, int] = {}
-"""Of each actor that was there when the stage began; below, those that were dead, the lost nodes, and what each node had spilled."""
-_dead_earlier: set[str] = set()
+_restarts_earlier: dict[str, int | None] = {}
+"""Of each actor that was there when the stage began, None of a dead one; below, the nodes lost, and what each node had spilled."""
 _nodes_lost_earlier: set[str] = set()
 _spilled_earlier: dict[str, int] = {}
 
@@ -35,9 +34,7 @@ _spilled_earlier: dict[str, int] = {}
 def begin() -> None:
     """What was there until now is not this stage's."""
     for actor_id, actor in _actors().items():
-        _restarts_earlier[actor_id] = actor["NumRestarts"]
-        if actor["State"] == "DEAD":
-            _dead_earlier.add(actor_id)
+        _restarts_earlier[actor_id] = None if actor["State"] == "DEAD" else actor["NumRestarts"]
     _nodes_lost_earlier.update(_lost_nodes())
     _spilled_earlier.update(_spilled_bytes())
 
@@ -45,19 +42,20 @@ def begin() -> None:
 def figures(lost_workers: int = 0) -> dict[str, Any]:
     """As a manifest wants them. `lost_workers` are those of Ray Train, which ends the lost ones too, so that Ray does not tell.
 
-    `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, and actors
-    that ended before their work did or with such a node; what they had under way was done again. `spilled_bytes`: what went to the
-    disks of the nodes that are there now, because their object stores were full.
+    `ray_actors`: how many actors of each class were started, dead ones included. `lost`: nodes that went away unasked, as far as
+    Ray had found out, and actors that ended before their work did, or shortly before such a node was found dead; what they had under
+    way was done again. `spilled_bytes`: what went to the disks of the nodes that are there now, because their object stores were full.
     """
     nodes, lost_actors, new = _lost_nodes(), lost_workers, Counter[str]()
     for actor_id, actor in _actors().items():
-        name = actor["ActorClassName"]
-        if name == "_Tally" or actor_id in _dead_earlier:
+        name, is_new = actor["ActorClassName"], actor_id not in _restarts_earlier
+        restarts_earlier = _restarts_earlier.get(actor_id, 0)
+        if name == "_Tally" or restarts_earlier is None:
             continue
-        new[name] += actor_id not in _restarts_earlier
+        new[name] += is_new
         if name != TRAINS:
-            died = actor["State"] == "DEAD" and _died(actor, nodes)
-            lost_actors += actor["NumRestarts"] - _restarts_earlier.get(actor_id, 0) + died
+            died = actor["State"] == "DEAD" and (_died(actor) or (is_new and _ended_unfound(actor, nodes)))
+            lost_actors += actor["NumRestarts"] - restarts_earlier + died
     lost = {"nodes": len(nodes.keys() - _nodes_lost_earlier), "actors": lost_actors}
     return {
         "ray_actors": dict(sorted((+new).items())),
@@ -68,7 +66,8 @@ def figures(lost_workers: int = 0) -> dict[str, Any]:
 
 def any_trains() -> bool:
     """Whether a worker of Ray Train is alive in this driver's job, as far as Ray tells."""
-    return any(each["ActorClassName"] == TRAINS and each["State"] == "ALIVE" for each in _actors().values())
+    living = state.actor_table(None, global_worker.current_job_id, "ALIVE")
+    return any(each["ActorClassName"] == TRAINS for each in living.values())
 
 
 def alive(actor_id: str) -> dict[str, Any] | None:
@@ -77,20 +76,24 @@ def alive(actor_id: str) -> dict[str, Any] | None:
     return actor if actor and actor["State"] == "ALIVE" else None
 
 
-def _died(actor: dict[str, Any], lost_nodes: dict[str, float]) -> bool:
-    """Whether a dead one ended before its work did, or with its node.
-
-    Where others had done the work of a lost node's actor before Ray found the node dead, Ray Data has ended it, for all that Ray
-    knows: it is one of those that ended in the time that Ray takes to find out.
-    """
+def _died(actor: dict[str, Any]) -> bool:
     cause = actor["DeathCause"].actor_died_error_context
-    if "exit type: INTENDED" in cause.error_message:
+    return cause.reason in LOSSES and "exit type: INTENDED" not in cause.error_message
+
+
+def _ended_unfound(actor: dict[str, Any], lost_nodes: dict[str, int]) -> bool:
+    """Whether one was ended while its node may have been lost and not found dead yet, which takes Ray a minute at most.
+
+    So Ray Data ends an actor of a lost node where others have done its work: for all that Ray knows, that was no loss.
+    """
+    found = lost_nodes.get(actor["Address"]["NodeID"])
+    if found is None or actor["DeathCause"].actor_died_error_context.reason not in ASKED_FOR:
         return False
-    unfound = lost_nodes.get(actor["Address"]["NodeID"], math.inf) - FOUND_MS
-    return cause.reason in LOSSES or actor["EndTime"] >= unfound
+    a_look = ray._config.health_check_timeout_ms() + ray._config.health_check_period_ms()
+    return bool(actor["EndTime"] > found - ray._config.health_check_failure_threshold() * a_look)
 
 
-def _lost_nodes() -> dict[str, float]:
+def _lost_nodes() -> dict[str, int]:
     """When each was found dead (UNIX time, ms), but for those that the autoscaler or the user took away."""
     nodes = global_worker.gcs_client.get_all_node_info()
     return {
