@@ -84,10 +84,11 @@ class StageFolder:
         return Manifest(**{f.name: values[f.name] for f in dataclasses.fields(Manifest) if f.name in values})
 
     def interrupt(self) -> None:
-        """Leave word, in `interrupted.json`, that the stage was asked to end before its end."""
+        """Leave word, in `interrupted.json`, that the stage was asked to end before its end; not where it is complete."""
         word = {"stage": self.stage, "interrupted": time.time(), "git_revision": git_revision()}
         with suppress(DataError):
-            self._interrupted.write(json.dumps(word, indent=1).encode())
+            if self.manifest() is None:
+                self._interrupted.write(json.dumps(word, indent=1).encode())
 
     def resume(self) -> None:
         """The stage is worked on again."""

@@ -97,9 +97,10 @@ def run_stage(config: Config, stage: str) -> Manifest:
     """Run one stage and say what it did. Its module is imported only now: most are heavy."""
     job: Callable[[Config], Manifest] = import_module(f"ray_jobs.{stage}").run
     folder = StageFolder(root_of(config), stage)
-    was_complete = folder.manifest() is not None
+    was_complete = False
     with log.about(run=folder.root.uri, stage=stage):
         try:
+            was_complete = folder.manifest() is not None
             manifest = job(config)
         except (KeyboardInterrupt, StoppedError):
             if stopping.root_is_ours:

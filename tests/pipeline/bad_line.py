@@ -15,7 +15,7 @@ FOR_ONE_HOP = ("Transfer-Encoding", "Expect", "Content-Length", "Connection")
 class BadLine:
     """Passes HTTP requests on to a server. Of each request, by chance: refused with 503 (`busy`); done, but its answer is dropped with
     the connection (`answers_lost`); done, but silent for longer than clients wait (`mute`); not even passed on, and silent (`silent`). Methods that are `denied` get 403.
-    `slow` are parts of paths, with the seconds that such a request waits.
+    `slow` are parts of paths, with the seconds that such a request waits; `slowed` counts them.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class BadLine:
         seed: int = 0,
         **shares: float,
     ) -> None:
-        self.asked = self.refused = self.lost = 0
+        self.asked = self.refused = self.lost = self.slowed = 0
         self._denied = denied
         self.share(**shares)
         self._target, self._slow, self._random = url, slow or {}, random.Random(seed)
@@ -81,6 +81,7 @@ class BadLine:
             await asyncio.sleep(600)
         for part, pause_s in self._slow.items():
             if part in request.raw_path:
+                self.slowed += 1
                 await asyncio.sleep(pause_s)
         url = f"{self._target}{request.raw_path}"
         headers = {name: value for name, value in request.headers.items() if name not in FOR_ONE_HOP}

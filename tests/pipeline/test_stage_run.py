@@ -47,6 +47,16 @@ def test_a_complete_stage_is_skipped_and_tells_what_it_did(tree: dict[str, Any])
     assert (run.root / "config.yaml").exists()
 
 
+def test_a_stop_leaves_word_in_a_stage_that_is_under_way_and_in_none_that_is_complete(tree: dict[str, Any]) -> None:
+    run = StageRun(make(tree), "curate")
+    word = run.folder.place / "interrupted.json"
+    run.folder.interrupt()
+    assert json.loads(word.read())["stage"] == "curate"
+    run.finish(rows_in=0, rows_out=0, tables={})
+    StageRun(make(tree), "curate").folder.interrupt()
+    assert not word.exists()
+
+
 def test_a_stage_with_another_number_of_workers_is_the_same_stage(tree: dict[str, Any]) -> None:
     StageRun(make(tree), "curate").finish(rows_in=1, rows_out=1, tables={})
     StageRun(make(tree), "distill", inputs=("curate",)).finish(rows_in=1, rows_out=1, tables={})
