@@ -52,13 +52,14 @@ def figures(lost_workers: int = 0) -> dict[str, Any]:
         restarts_earlier = _restarts_earlier.get(actor_id, 0)
         if name == "_Tally" or restarts_earlier is None:
             continue
-        new[name] += is_new
+        if is_new:
+            new[name] += 1
         if name != TRAINS:
             died = actor["State"] == "DEAD" and (_died(actor) or (is_new and _ended_unfound(actor, nodes)))
             lost_actors += actor["NumRestarts"] - restarts_earlier + died
     lost = {"nodes": len(nodes.keys() - _nodes_lost_earlier), "actors": lost_actors}
     return {
-        "ray_actors": dict(sorted((+new).items())),
+        "ray_actors": dict(sorted(new.items())),
         "lost": {name: count for name, count in lost.items() if count},
         "spilled_bytes": sum(now - _spilled_earlier.get(node, 0) for node, now in _spilled_bytes().items()),
     }

@@ -150,11 +150,11 @@ class Job(Work):
         """`ray job stop`, until it has ended."""
         done = self._nodes.ray("job", "stop", "--address", self._nodes.dashboard, self.name)
         assert done.returncode == 0, done.stdout + done.stderr
-        until(lambda: self.status() not in ("PENDING", "RUNNING"), self.log)
+        until(self.ended, self.log)
         assert self.status() == "STOPPED", self.log()[-4000:]
 
     def ended(self) -> bool:
-        return self.status() in ("SUCCEEDED", "FAILED")
+        return self.status() in ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 def _killed(process: "subprocess.Popen[bytes]") -> None:

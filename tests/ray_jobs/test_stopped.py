@@ -47,9 +47,8 @@ def test_a_run_that_is_stopped_in_each_stage_finishes_and_pays_for_nothing_twice
     root = Place(f"s3://bucket/stopped-{tmp_path.name}", s3)
     trained: dict[str, int] = {}
     resumed = 0
-    slow = {
-        "8_report": 2.0
-    }  # else it is made before a stop comes; AWS's client gives up what is silent for three seconds
+    # Else it is made before a stop comes; AWS's client gives up what is silent for three seconds.
+    slow = {"8_report": 2.0}
     with BadLine(s3, slow=slow) as line, Nodes(workers=1, cpus=2) as nodes:
         # No checkpoint but those of the stops.
         settings = [*small_run.settings(tmp_path, Place(root.uri, line.url), teacher.url), "train.checkpoint_every=100"]
