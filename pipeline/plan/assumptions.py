@@ -85,7 +85,7 @@ GENERATION_BYTES = 17.0
 """For a token of a student's answer, in the response store and in the table: its id and its place in the text too."""
 ROW_BYTES = 450
 """Beside the text, for each request: ids, counts, status, in the response store and in the tables."""
-CHECKPOINT_BYTES = 14
-"""For a trained weight: it in bfloat16, its float32 master, and Adam's two moments."""
-EXPORT_BYTES = 2
-"""For a weight of an exported model."""
+STATE_BYTES = 12
+"""Of a checkpoint, for a trained weight beside it: its float32 master, and Adam's two moments."""
+UNPACKED_BYTES = 2
+"""For a weight of a GGUF file, unpacked as bfloat16."""

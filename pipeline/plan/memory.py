@@ -7,6 +7,7 @@ a Llama-like layer; the same for a GPU (bytes that torch allocates) and a CPU wo
 
 from dataclasses import dataclass
 
+from pipeline import precision
 from pipeline.config import Optimization, Train
 from pipeline.plan.shapes import Shape
 
@@ -50,9 +51,14 @@ class Memory:
         return always + max(self.activations + self.loss, self.step)
 
 
+def weight_bytes(settings: Train) -> int:
+    """Of a weight as it computes, and as a trained model is exported."""
+    return 4 if precision.computed(settings.dtype, settings.worker_gpus) == "float32" else 2
+
+
 def of_training(shape: Shape, settings: Train, stage: Optimization, *, mean_length: float | None = None) -> Memory:
     """Of one worker in a stage. `mean_length`: tokens of an example, where it is known; else a sequence is one example."""
-    on_gpu, width = settings.worker_gpus > 0, 4 if settings.dtype == "float32" else 2
+    on_gpu, width = settings.worker_gpus > 0, weight_bytes(settings)
     zero, shared = settings.zero_stage, settings.workers
     learned = _learned(shape, settings)
     tokens = settings.micro_rows * stage.max_length / settings.sequence_parallel

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import Config, Endpoint, Optimization
-from pipeline.plan import asking, counts, training
+from pipeline.plan import asking, counts, memory, training
 from pipeline.plan import assumptions as assumed
 from pipeline.plan.asking import NOT_ASKED, Asked, Time
 from pipeline.plan.counts import Answers, Problems, Texts
@@ -229,9 +229,10 @@ def _train(
             foretold = False
     if unpacked and speed.train_start_s is not None:
         seconds += exactly(speed.train_start_s)
-    models = len(plans) + unpacked
-    kept = exactly(models * assumed.EXPORT_BYTES * shape.weights) + tokens * assumed.PACKED_BYTES
-    checkpoints = settings.keep_checkpoints * assumed.CHECKPOINT_BYTES * shape.weights
+    width = memory.weight_bytes(settings)
+    models = (len(plans) * width + unpacked * assumed.UNPACKED_BYTES) * shape.weights
+    kept = exactly(models) + tokens * assumed.PACKED_BYTES
+    checkpoints = settings.keep_checkpoints * (width + assumed.STATE_BYTES) * shape.weights
     time = Time(seconds, f"train.workers = {settings.workers}") if foretold else None
     return Need(
         "train", rows, Asked(NOTHING, tokens, NOTHING), bytes=kept + Estimate(0, 0, checkpoints), time=time,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import precision
 from pipeline.config import Config, Endpoint, load
 from pipeline.errors import ConfigError
 from pipeline.plan import asking, counts, run, shapes
@@ -34,7 +35,7 @@ def made(config: Config, **told: Any) -> run.Run:
     benchmarks = {"aime": Texts(exactly(30), exactly(100))}
     problems = Problems(told.pop("problems", MILLION), exactly(100), exactly(200))
     known = Known(rows=problems.count, problems=problems, benchmarks=benchmarks, **told)
-    return run.of_config(config, known, SHAPE, DEVICES["H100"])
+    return run.of_config(config, known, SHAPE, DEVICES["H100"] if config.train.worker_gpus else None)
 
 
 EIGHT_OF_EACH = (
@@ -85,6 +86,15 @@ def test_what_is_graded_and_learned_follows_from_what_is_sampled(at_scale):
     # Two models of 2 bytes for a weight; at most with two checkpoints of 14.
     assert train.bytes.low == pytest.approx(2 * 2 * SHAPE.weights, rel=0.25)
     assert train.bytes.high - train.bytes.low > 2 * 14 * SHAPE.weights
+
+
+@pytest.mark.parametrize(("multiplies", "width"), [(True, 2), (False, 4)])
+def test_models_are_stored_as_wide_as_they_compute(monkeypatch, multiplies, width):
+    monkeypatch.setattr(precision, "_cpu_multiplies", lambda: multiplies)
+    on_cpus = ("train.worker_gpus=0", "train.accelerator_type=null", "train.sequence_parallel=1")
+    train = planned(paper(*EIGHT_OF_EACH, *on_cpus), thought=exactly(9000))["train"]
+    assert train.bytes.low == pytest.approx(2 * width * SHAPE.weights, rel=0.25)
+    assert train.bytes.high - train.bytes.low > 2 * (width + 12) * SHAPE.weights
 
 
 def test_the_bottleneck_is_the_stage_that_takes_longest_and_what_decides_it(at_scale):
