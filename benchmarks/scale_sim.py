@@ -76,21 +76,22 @@ def all_there(actors: int) -> bool:
 def rate(job: "subprocess.Popen[str]", requests: int, actors: int) -> tuple[float, float]:
     """Requests a second in the middle of a run, and the share of the machine's cores that all this took."""
     first = last = (0.0, 0)
-    psutil.cpu_percent()
+    there = False
     busy: list[float] = []
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
     while job.poll() is None:
-        time.sleep(0.1 if first[1] else 1)
+        time.sleep(0.1 if there else 1)
         answers, now = stats()["answers"], time.monotonic()
-        if answers >= 0.1 * requests and not first[1] and all_there(actors):
-            first = (now, answers)
-            psutil.cpu_percent()
-        if answers <= 0.9 * requests:
-            if answers != last[1]:  # they come in bursts: the time since the last one is of no answer
+        if not there:
+            if answers >= 0.1 * requests and all_there(actors):
+                there, last = True, (now, stats()["answers"])
+                psutil.cpu_percent()
+        elif answers <= 0.9 * requests:
+            busy.append(psutil.cpu_percent() / 100)
+            if answers != last[1]:  # they come in bursts: it is measured from one to another
                 last = (now, answers)
-            if first[1]:
-                busy.append(psutil.cpu_percent() / 100)
+                first = first if first[1] else last
     if job.returncode:
         raise RuntimeError("".join(said)[-3000:])
     if not 0 < first[1] < last[1]:

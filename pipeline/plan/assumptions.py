@@ -59,8 +59,8 @@ CURATED_S = 1700
 """Rows a second of an actor of `curate`: 3,363 of two (benchmarks/results/curate.md)."""
 RAY_S = 20
 """Ray's own start, on two cores."""
-ACTORS_S = Estimate(4, 8, 15)
-"""The start of a stage's actors, on two cores: they import what they need. In the demo 6 to 10."""
+ACTORS_S = Estimate(4, 8, 20)
+"""The start of a stage's actors, on two cores: they import what they need. In the demo 6 to 10, on a slower CPU 9 to 16."""
 PACKING_S = Estimate(10, 20, 60)
 """The start of the actors that pack, on two cores: they import torch and transformers."""
 SERVED_SHARE = 0.08

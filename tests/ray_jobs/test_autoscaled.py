@@ -101,7 +101,14 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
         "cluster.wait_s=120",
         "teacher.max_in_flight=8",
     ]
+
+    def all_go() -> None:
+        deadline = time.monotonic() + 90
+        until(lambda: alive(dashboard) == {HEAD} or time.monotonic() > deadline, lambda: str(alive(dashboard)))
+        assert alive(dashboard) == {HEAD}, "what is idle goes"
+
     for stage in ("curate", "distill"):
+        all_go()
         command = [sys.executable, "-m", "ray_jobs", *small.arguments(stage, settings)]
         done = subprocess.run(command, cwd=small.REPO, env=environment, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -115,6 +122,4 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
     tasks = list_tasks(dashboard, limit=10_000, detail=True, raise_on_missing_output=False)
     ran = {(task.node_id == HEAD, task.name) for task in tasks if task.type == "NORMAL_TASK" and task.node_id}
     assert ran and not any(on_head for on_head, _ in ran), ran
-    deadline = time.monotonic() + 90
-    until(lambda: alive(dashboard) == {HEAD} or time.monotonic() > deadline, lambda: str(alive(dashboard)))
-    assert alive(dashboard) == {HEAD}, "what is idle goes"
+    all_go()

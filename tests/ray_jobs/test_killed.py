@@ -76,6 +76,9 @@ def test_kills_cost_what_was_under_way_and_nothing_durable(
         while teacher.stats()["answers"] < 20:
             assert time.monotonic() < deadline and driver.poll() is None, said.read_text()[-2000:]
             time.sleep(0.2)
+        second = subprocess.Popen(
+            [*command, *small.arguments("distill", settings)], cwd=small.REPO, stderr=subprocess.PIPE, text=True
+        )
         under_way = 0
         asked_again_before: list[tuple[float, set[str]]] = []
         for kill in range(KILLS + 1):
@@ -91,6 +94,9 @@ def test_kills_cost_what_was_under_way_and_nothing_durable(
             else:
                 os.kill(driver.pid, signal.SIGKILL)
                 driver.wait()
+        _, refusal = second.communicate(timeout=60)
+        assert second.returncode == 2 and refusal.count("\n") == 1, refusal
+        assert "is held by another run: " in refusal and f"(process {driver.pid})" in refusal
         time.sleep(5)  # what the workers still do when their driver is gone
         subprocess.run([*command, *small.arguments("distill", settings)], check=True, timeout=300, **quiet)
 

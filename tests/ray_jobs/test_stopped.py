@@ -15,6 +15,7 @@ from nodes import Job, Nodes, until
 sys.path.append(str(Path(__file__).parents[1] / "pipeline"))
 
 from bad_line import BadLine
+from board import scalars
 
 from pipeline.config import STAGES
 from pipeline.records import Step
@@ -88,9 +89,13 @@ def test_a_run_that_is_stopped_in_each_stage_finishes_and_pays_for_nothing_twice
     )
     generated = stored(root, "evaluate")
     assert max(Counter(generated).values()) == 1 and made["evaluate"].stored_replies > 0
-    steps = read_rows(StageFolder(root, "train").table("steps"), Step)
+    train = StageFolder(root, "train")
+    steps = read_rows(train.table("steps"), Step)
     for name in ("stage1", "stage2"):
-        assert [step.step for step in steps if step.stage == name] == list(range(len(steps) // 2))
+        every_step = list(range(len(steps) // 2))
+        assert [step.step for step in steps if step.stage == name] == every_step
+        shown = scalars(train.place / "tensorboard" / name)[f"{name}/loss"]  # by all jobs
+        assert sorted(step for step, _ in shown) == every_step, "a step was trained twice"
 
 
 def stored(root: Place, stage: str) -> list[str]:

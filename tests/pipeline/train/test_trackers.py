@@ -1,16 +1,14 @@
 """Where the figures of training can be watched."""
 
-import struct
 import sys
-from collections import defaultdict
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from board import scalars
 
 from pipeline.errors import ConfigError
 from pipeline.records import Step
+from pipeline.storage import Place
 from pipeline.train import trackers
 from pipeline.train.trackers import Trackers
 
@@ -21,26 +19,12 @@ def step(number: int, **figures) -> Step:
     return Step(stage="stage2", step=number, tokens=400, target_tokens=100, **{**zero, **told, **figures})
 
 
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Step and value of each event, by name. A record is its length, a checksum, the event, a checksum."""
-    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for file in folder.iterdir():
-        data = file.read_bytes()
-        while data:
-            (length,) = struct.unpack_from("<Q", data)
-            event = Event.FromString(data[12 : 12 + length])
-            data = data[16 + length :]
-            for value in event.summary.value:
-                found[value.tag].append((event.step, value.simple_value))
-    return found
-
-
 def test_tensorboard_shows_every_figure_of_every_step(tmp_path):
     told = Trackers(tmp_path, (), "run", {})
     for number in range(3):
         told.step(step(number, loss=3.0 - number))
     told.close()
-    board = scalars(tmp_path)
+    board = scalars(Place(str(tmp_path)))
     assert board["stage2/loss"] == [(0, 3.0), (1, 2.0), (2, 1.0)]
     assert {"stage2/tokens_per_s", "stage2/upload_s", "stage2/grad_norm"} <= set(board)
     assert "stage2/mfu" not in board, "it is not known on a CPU"
