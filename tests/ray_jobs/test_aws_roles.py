@@ -8,6 +8,8 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
+from ray.autoscaler._private import commands
 from small import REPO
 
 
@@ -32,6 +34,10 @@ def test_the_roles_of_the_nodes_are_made_once_with_their_policies(
         assert role["RoleName"] == name and set(iam.list_role_policies(RoleName=name)["PolicyNames"]) == policies
     passed = iam.get_role_policy(RoleName="the-head", PolicyName="head_policy")["PolicyDocument"]
     assert iam.get_role(RoleName="a-worker")["Role"]["Arn"] in json.dumps(passed)
+    up = commands._bootstrap_config(yaml.safe_load(text), no_config_cache=True)["available_node_types"]
+    wanted = {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in up.values()}
+    made = {profile["InstanceProfileName"] for profile in iam.list_instance_profiles()["InstanceProfiles"]}
+    assert wanted == made == {"the-head", "a-worker"}
 
 
 def test_roles_are_not_made_for_names_that_are_not_filled_in(
