@@ -4,7 +4,7 @@
 
 The nodes are raylets on this machine, with so many actors each and 32 requests in flight in each; the head has no CPU and does none of the
 work. An answer takes 2 s, so that an actor can make 16 requests a second, and twice as many actors twice as many, until something bends:
-here the cores, which all nodes and the teacher share. A slower teacher leaves the cores to more actors, of which each takes some 150 MB
+here the cores, which all nodes and the teacher share. A slower teacher leaves the cores to more actors, of which each takes some 170 MB
 (of memory or swap):
 
     python benchmarks/scale_sim.py --sizes 8x25 --latency 40 --seconds 500
@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 import psutil
@@ -75,28 +76,22 @@ def all_there(actors: int) -> bool:
 
 def rate(job: "subprocess.Popen[str]", requests: int, actors: int) -> tuple[float, float]:
     """Requests a second in the middle of a run, and the share of the machine's cores that all this took."""
-    first = last = (0.0, 0)
-    there = False
+    seen: list[tuple[float, int]] = []
     busy: list[float] = []
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
     while job.poll() is None:
-        time.sleep(0.1 if there else 1)
+        time.sleep(0.1 if seen else 1)
         answers, now = stats()["answers"], time.monotonic()
-        if not there:
-            if answers >= 0.1 * requests and all_there(actors):
-                there, last = True, (now, stats()["answers"])
-                psutil.cpu_percent()
-        elif answers <= 0.9 * requests:
+        if answers <= 0.9 * requests and (seen or (answers >= 0.1 * requests and all_there(actors))):
+            seen.append((now, answers))
             busy.append(psutil.cpu_percent() / 100)
-            if answers != last[1]:  # they come in bursts: it is measured from one to another
-                last = (now, answers)
-                first = first if first[1] else last
     if job.returncode:
         raise RuntimeError("".join(said)[-3000:])
-    if not 0 < first[1] < last[1]:
+    if not seen or seen[0][1] == seen[-1][1]:
         raise RuntimeError("nine tenths were answered before all actors were there: it wants more --seconds")
-    return (last[1] - first[1]) / (last[0] - first[0]), sum(busy) / max(1, len(busy))
+    # Answers come in bursts: a line through all that was seen, for its ends may lie within one.
+    return linear_regression(*zip(*seen, strict=True)).slope, sum(busy[1:]) / len(busy[1:])
 
 
 def main() -> int:
