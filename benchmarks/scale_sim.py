@@ -48,7 +48,8 @@ def cluster(nodes: int, actors: int) -> Iterator[None]:
         "dashboard_host": "127.0.0.1",
     }
     head["_system_config"] = {
-        "worker_register_timeout_seconds": 900,  # hundreds start at once, on this machine's cores
+        "worker_maximum_startup_concurrency": 1,  # a node's own; all nodes share this machine's cores and memory
+        "worker_register_timeout_seconds": 900,
         "memory_monitor_refresh_ms": 0,  # which takes a machine with swap for a full one
     }
     started = Cluster(initialize_head=True, head_node_args=head)

@@ -1,5 +1,6 @@
 """What a long stage says of itself: to a person, to Prometheus, and in a log for machines."""
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from pipeline.errors import BudgetError, ConfigError
 from pipeline.records import Problem, Trace
 from pipeline.stage import StageFolder
 from pipeline.storage import Place, read_rows
-from ray_jobs import cli, hanging
+from ray_jobs import cli, hanging, worked
 from ray_jobs.progress import Progress
 
 
@@ -159,3 +160,32 @@ def test_an_actor_that_hangs_is_ended_and_its_rows_are_done_by_the_next(ray_clus
     thread.join()
     made = StageFolder(Place(str(sums / "run")), "distill").require()
     assert stopped and made.lost == {"actors": 1} and made.rows_out == len(small.SUMS)
+
+
+def test_an_actor_whose_event_loop_is_blocked_is_ended_and_one_that_waits_in_it_is_not(
+    ray_cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hanging, "BEAT_S", 0.5)
+    monkeypatch.setattr(hanging, "HUNG_S", 3.0)
+
+    @ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)
+    class Worker:
+        def __init__(self, reporter):
+            with reporter.joins():
+                self._reporter = reporter
+
+        async def work(self, blocked_once):
+            self._reporter.works_in(asyncio.get_running_loop())
+            if not blocked_once.exists():
+                blocked_once.touch()
+                time.sleep(120)  # not awaited
+            await asyncio.sleep(6)
+            return os.getpid()
+
+    worked.begin()
+    with Progress("distill", 2, "problems") as progress:
+        first, second = Worker.remote(progress.reporter), Worker.remote(progress.reporter)
+        (tmp_path / "waits").touch()
+        ray.get([first.work.remote(tmp_path / "blocks"), second.work.remote(tmp_path / "waits")], timeout=60)
+    figures = worked.figures()
+    assert figures["ray_actors"] == {"Worker": 2} and figures["lost"] == {"actors": 1}
