@@ -5,8 +5,8 @@ written last: a stage is complete when it exists.
 """
 
 import dataclasses
-import functools
 import json
+import os
 import subprocess
 import time
 import uuid
@@ -192,11 +192,10 @@ def root_of(config: Config) -> Place:
 
 
 def git_revision() -> str:
-    """The commit of the code, with `+` where it was changed since; empty outside a checkout."""
-    here = Path(__file__).parent
+    """The commit of the code, with `+` where it was changed since; where that is no checkout what LONGTHOUGHT_REVISION says."""
+    git = ["git", "-c", "safe.directory=*", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        run = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, timeout=10, check=True)
-        changed = "+" if run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout else ""
-        return run(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + changed
+        run = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
+        return run.stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return os.environ.get("LONGTHOUGHT_REVISION", "")

@@ -5,6 +5,7 @@ A user's mistake ends in one line on stderr and exit status 2, whichever process
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, cast
@@ -48,17 +49,17 @@ how many of them it grades unlike the first. Requests that failed are no answers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 our fault, 2 the user's, 130 interrupted."""
+    """Run a command and exit: 0 done, 1 our fault, 2 the user's, 130 interrupted, 141 where nobody reads on."""
     parsed = _parser().parse_args(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning at each fork
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars, in the middle of ours
     try:
         parsed.command(parsed)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except BaseException as error:
+        if type(error) is BrokenPipeError:  # Ray's errors are instances of their cause
+            sys.stderr.close()
+            sys.exit(128 + signal.SIGPIPE)
         mistake = StoppedError() if isinstance(error, KeyboardInterrupt) else find_user_error(error)
         if mistake is None:
             raise

@@ -1,6 +1,7 @@
 """A stage is complete when its manifest stands, is never redone, and never silently differs from its config."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError, InvariantError
 from pipeline.records import Rejected, Verdict
-from pipeline.stage import StageFolder, StageRun, model_place, root_of
+from pipeline.stage import StageFolder, StageRun, git_revision, model_place, root_of
 from pipeline.storage import Place
 
 
@@ -139,3 +140,23 @@ def test_a_runs_models_have_places(name: str, tree: dict[str, Any], place: Place
     assert found == ("some/model" if name == "base" else (place / "5_train" / "models" / "stage1").uri)
     unpacked = model_place(make(tree, train={"model": "package://x/m.gguf"}), "base")
     assert unpacked == (place / "5_train" / "models" / "base").uri
+
+
+def test_the_commit_of_the_code_is_known_in_a_checkout_of_anybodys_and_told_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGTHOUGHT_REVISION", "told")
+    monkeypatch.setattr("pipeline.stage.__file__", str(tmp_path / "pipeline/stage.py"))
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "code").write_text("1")
+    assert git_revision() == "told"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for command in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "x"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert git_revision() == head[:12]
+    (tmp_path / "code").write_text("2")
+    assert git_revision() == f"{head[:12]}+"
+    if os.getuid() == 0:
+        os.chown(tmp_path, 1234, 1234)
+        assert git_revision() == f"{head[:12]}+"

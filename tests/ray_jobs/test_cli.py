@@ -12,6 +12,7 @@ import pandas
 import pytest
 import small
 from local_servers import Teacher, addresses, free_port
+from ray.exceptions import RayTaskError
 
 from pipeline import storage
 from ray_jobs import cli
@@ -345,3 +346,19 @@ def test_grade_names_a_bad_line_and_loses_no_good_one(mistake, tmp_path, capsys,
 def test_grade_wants_a_file(mistake):
     assert "no/such.jsonl" in mistake("grade", "no/such.jsonl")
     assert "processes" in mistake("grade", "-", "--workers", "0")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "of Ray's"])
+def test_a_command_that_breaks_off_does_not_look_like_one_that_is_done(kind, tmp_path, monkeypatch):
+    broken = BrokenPipeError(32, "Broken pipe")
+    ray_s = RayTaskError("work", "traceback", broken).as_instanceof_cause()
+    assert isinstance(ray_s, BrokenPipeError)
+
+    def fail(parsed):
+        raise broken if kind == "pipe" else ray_s
+
+    monkeypatch.setattr(cli, "_grade", fail)
+    monkeypatch.setattr("sys.stderr", (tmp_path / "stderr").open("w"))
+    with pytest.raises(SystemExit if kind == "pipe" else type(ray_s)) as ended:
+        cli.main(["grade", str(tmp_path)])
+    assert kind != "pipe" or ended.value.code == 141

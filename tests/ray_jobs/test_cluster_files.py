@@ -29,6 +29,8 @@ KARPENTERS_SHARE = 0.925
 """Of a machine's memory, what Karpenter counts on before one has joined."""
 PODS = {"m6id.2xlarge": 58, "c6id.8xlarge": 234, "p5.48xlarge": 100}
 """How many a machine takes on EKS: for each the kubelet keeps 11 MiB, beside 355."""
+KEYS = '< <(grep -E "^[A-Za-z_][A-Za-z0-9_]*=" ~/.longthought.env)'
+"""Where a machine reads its keys."""
 OF_PLACE = {"head", "port", "address", "autoscaling-config", "dashboard-host"}
 """Options of `ray start` that tell where it is."""
 
@@ -82,7 +84,7 @@ def of_machines(config: dict[str, Any]) -> dict[str, Any]:
         facts[f"{type_name}: ray start"] = start_options(shlex.split(start[start.index("ray start") :]))
         facts[f"{type_name}: compiler"] = "gcc-c++" in setup
         facts[f"{type_name}: threads"] = "Ray's" if "unset OMP_NUM_THREADS;" in start else "one"
-        facts[f"{type_name}: secrets"] = ".longthought.env" if ". ~/.longthought.env" in start else None
+        facts[f"{type_name}: secrets"] = ".longthought.env" if KEYS in start else None
         assert "RAY_AUTH_MODE=token" in setup
         facts[f"{type_name}: stop"] = re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", setup)
     return facts
@@ -189,6 +191,23 @@ def test_secrets_that_others_can_read_are_refused(machines: dict[str, Any], tmp_
         (tmp_path / name).chmod(0o600)
 
 
+def test_a_key_may_have_any_character_of_a_shells_and_is_shown_nowhere(
+    machines: dict[str, Any], tmp_path: Path
+) -> None:
+    keys = {"ONE": "two words", "TWO": "a$b&c;`d`$(e)", "THREE": "'quoted\"=", "FOUR": "the last"}
+    (tmp_path / ".longthought.env").write_text("# keys\n\n" + "\n".join(f"{name}={key}" for name, key in keys.items()))
+    for start in (machines["head_start_ray_commands"][-1], machines["worker_start_ray_commands"][-1]):
+        limit, _, rest = start.partition(";")
+        assert limit == "ulimit -n 65536"
+        script = f"{rest[: rest.index('ray start')]} env -0"
+        ran = subprocess.run(
+            ["bash", "-c", script], env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]}, capture_output=True
+        )
+        assert ran.returncode == 0 and ran.stderr == b""
+        there = dict(entry.split("=", 1) for entry in ran.stdout.decode().split("\0") if entry)
+        assert there.items() >= keys.items()
+
+
 def test_token_and_keys_reach_every_node_and_the_dashboard_listens_on_loopback(machines: dict[str, Any]) -> None:
     assert {"~/.ray/auth_token", "~/.longthought.env"} <= machines["file_mounts"].keys()
     assert "--dashboard-host=127.0.0.1" in machines["head_start_ray_commands"][-1]
@@ -232,9 +251,9 @@ def plant(path: str, value: Any, item: Any) -> None:
         ("available_node_types/gpu/node_config/InstanceMarketOptions", {"MarketType": "spot"}, "gpu: spot"),
         ("idle_timeout_minutes", 5, "idle minutes"),
         ("worker_setup_commands/3", "cd ~/longthought && .ci/setup python3.12 gpu", "cpu: environment"),
-        ("head_start_ray_commands/1", ". ~/.longthought.env; ray start --head", f"{HEAD}: ray start"),
+        ("head_start_ray_commands/1", f"{KEYS}; ray start --head", f"{HEAD}: ray start"),
         ("worker_start_ray_commands/1", "ray start --address=x", "gpu: secrets"),
-        ("worker_start_ray_commands/1", ". ~/.longthought.env; ray start --address=x", "cpu: threads"),
+        ("worker_start_ray_commands/1", f"{KEYS}; ray start --address=x", "cpu: threads"),
         ("head_setup_commands/1", "true", f"{HEAD}: compiler"),
     ],
 )
