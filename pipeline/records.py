@@ -323,7 +323,7 @@ def _arrow_type(hint: Any) -> pa.DataType:
         return pa.list_(_arrow_type(typing.get_args(hint)[0]))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return pa.struct(list(arrow_schema(hint)))
-    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]
+    return {str: pa.string(), bytes: pa.binary(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[hint]
 
 
 def to_row(record: Any) -> dict[str, Any]:

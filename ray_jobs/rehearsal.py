@@ -24,7 +24,7 @@ from pipeline.plan.asking import Asked
 from pipeline.plan.counts import Answers, Texts
 from pipeline.plan.estimate import exactly
 from pipeline.plan.run import Examples
-from pipeline.records import Example, Message, PackedRow, Problem, Trace, TrainStage, from_row
+from pipeline.records import Example, Message, PackedRow, Problem, Trace, TrainStage, Verdict, from_row, to_table
 from pipeline.reformat.rewriting import rewrite
 from pipeline.replay import Behaviour, Recordings, ReplayTeacher
 from pipeline.responses import Reply, Segment
@@ -32,7 +32,7 @@ from pipeline.sources import RawRow, origin_of, read
 from pipeline.storage import Place
 from pipeline.verify.judge import is_judged, judge
 from pipeline.verify.quality import quality
-from pipeline.verify.selection import choose, example_of, is_right, verdict_of
+from pipeline.verify.selection import choose, example_of, right_traces, verdict_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -130,20 +130,22 @@ def verified(
     gold = {problem.problem_id: problem for problem in problems}
     with Grader() as grader:
         verdicts = _all(traces, lambda trace: verdict_of(trace, gold[trace.problem_id].answer, grader))
-    outcome = {trace.trace_id: [verdict] for trace, verdict in zip(traces, verdicts, strict=True)}
     asked = None
     if settings.judge is not None and recordings is not None:
         client = Recorded(settings.judge.endpoint, recordings)
-        shown = [trace for trace in traces if is_judged(trace, outcome[trace.trace_id][0], settings.judge)]
-        opinions = _all(shown, lambda trace: judge(gold[trace.problem_id], trace, cast(ChatClient, client), NO_SEGMENT))
-        for opinion in opinions:
-            outcome[opinion.trace_id].append(opinion)
+        graded = zip(traces, verdicts, strict=True)
+        shown = [trace for trace, verdict in graded if is_judged(trace, verdict, settings.judge)]
+        verdicts += _all(
+            shown, lambda trace: judge(gold[trace.problem_id], trace, cast(ChatClient, client), NO_SEGMENT)
+        )
         asked = client.asked
-    right = [trace for trace in traces if is_right(outcome[trace.trace_id])]
-    chosen = choose(
+    ids = set(right_traces(to_table(Verdict, verdicts)).to_pylist())
+    right = sorted((each for each in traces if each.trace_id in ids), key=lambda each: each.problem_id)
+    fates = choose(
         (quality(each.trace_id, each.problem_id, each.reasoning or each.response) for each in right), settings
     )
-    examples = [example_of(each, gold[each.problem_id], settings) for each in right if chosen[each.trace_id] is None]
+    chosen = {fate.trace_id for fate in fates if fate.reason is None}
+    examples = [example_of(each, gold[each.problem_id], settings) for each in traces if each.trace_id in chosen]
     return asked, examples
 
 

@@ -7,7 +7,9 @@ answer only, as a quoted string, and must answer in one word: what a response sa
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import prompts
 from pipeline.chat import ChatClient, chat_request
@@ -57,14 +59,12 @@ def shown_answer(response: str) -> str:
     return shown if len(shown) <= MAX_ANSWER_CHARS and len(words) <= MAX_ANSWER_WORDS else ""
 
 
-def agreement(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    """How often symbolic grader and judge agree: {"unparsable, judged correct": 3, ...}."""
-    symbolic: dict[str, str] = {}
-    judged: dict[str, str] = {}
-    for verdict in verdicts:
-        (judged if verdict.grader == "judge" else symbolic)[verdict.trace_id] = verdict.verdict
-    counts = Counter(f"{symbolic[trace_id]}, judged {opinion}" for trace_id, opinion in judged.items())
-    return dict(sorted(counts.items()))
+def agreement(verdicts: pa.Table) -> dict[str, int]:
+    """How often symbolic grader and judge agree, by `Verdict`'s columns: {"unparsable, judged correct": 3, ...}."""
+    symbolic, judged = (verdicts.filter(pc.field("grader") == grader) for grader in ("symbolic", "judge"))
+    at = pc.index_in(judged["trace_id"], symbolic["trace_id"].combine_chunks())
+    pairs = zip(symbolic["verdict"].take(at).to_pylist(), judged["verdict"].to_pylist(), strict=True)
+    return dict(sorted(Counter(f"{grade}, judged {opinion}" for grade, opinion in pairs).items()))
 
 
 def _verdict(trace: Trace, verdict: VerdictName, answer: str | None, matched_by: str, seconds: float) -> Verdict:

@@ -3,8 +3,12 @@
 In: traces and their verdicts. Out: training examples for the chosen ones, and for all others the reason why not.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import prompts
 from pipeline.config import Verify
@@ -21,39 +25,39 @@ async def verdict_of(trace: Trace, answer: str, grader: Grader) -> Verdict:
     return Verdict(trace.trace_id, "symbolic", grade.verdict, grade.extracted, grade.matched_by, grade.seconds)
 
 
-def is_right(verdicts: Iterable[Verdict]) -> bool:
-    """Whether a trace may be learnt from, by all verdicts on it.
+def right_traces(verdicts: pa.Table) -> pa.Array:
+    """Ids of the traces that may be learnt from, by all verdicts (`Verdict`'s columns) on them.
 
     The judge decides only where the symbolic grader could not read the answer.
     """
-    by_grader = {verdict.grader: verdict.verdict for verdict in verdicts}
-    symbolic = by_grader["symbolic"]
-    return symbolic == "correct" or (symbolic == "unparsable" and by_grader.get("judge") == "correct")
+    graded = verdicts.filter(pc.field("grader") == "symbolic")
+    approved = verdicts.filter((pc.field("grader") == "judge") & (pc.field("verdict") == "correct"))
+    by_judge = pc.is_in(graded["trace_id"], approved["trace_id"].combine_chunks())
+    correct, unread = (pc.equal(graded["verdict"], name) for name in ("correct", "unparsable"))
+    return graded["trace_id"].filter(pc.or_(correct, pc.and_(unread, by_judge))).combine_chunks()
 
 
-def choose(qualities: Iterable[Quality], config: Verify) -> dict[str, tuple[RejectReason, str] | None]:
-    """For each right trace why it is not learnt from, None where it is.
+@dataclass(frozen=True)
+class Fate:
+    """Of a right trace why it is not learnt from; without a reason it is."""
+
+    trace_id: str
+    reason: RejectReason | None
+    detail: str
+
+
+def choose(qualities: Iterable[Quality], config: Verify) -> Iterator[Fate]:
+    """The fate of each right trace. Those of a problem must come one after the other.
 
     Of each problem the preferred ones, ties broken by id, each unlike those before it.
     """
-    by_problem: dict[str, list[Quality]] = defaultdict(list)
-    fates: dict[str, tuple[RejectReason, str] | None] = {}
-    for each in qualities:
-        fates[each.trace_id] = _shortcoming(each, config)
-        if fates[each.trace_id] is None:
-            by_problem[each.problem_id].append(each)
-    for group in by_problem.values():
+    for _, group in groupby(qualities, lambda each: each.problem_id):
         chosen: list[Quality] = []
         for each in sorted(group, key=lambda each: (*_PREFERENCES[config.prefer](each), each.trace_id)):
-            if len(chosen) == config.max_per_problem:
-                fates[each.trace_id] = "not_selected", "right, but enough others of this problem were chosen"
-                continue
-            alike, other = max(((similarity(each, other), other.trace_id) for other in chosen), default=(0.0, ""))
-            if alike > config.max_similarity:
-                fates[each.trace_id] = "too_similar", f"to {other}: {alike:.2f}"
-            else:
+            fate = _fate(each, chosen, config)
+            if fate.reason is None:
                 chosen.append(each)
-    return fates
+            yield fate
 
 
 _PREFERENCES: Mapping[str, Callable[[Quality], tuple[int, ...]]] = {
@@ -61,6 +65,19 @@ _PREFERENCES: Mapping[str, Callable[[Quality], tuple[int, ...]]] = {
     "shortest": lambda each: (each.thought_chars,),
     "reflective": lambda each: (-each.reflections, -each.thought_chars),
 }
+
+
+def _fate(each: Quality, chosen: Sequence[Quality], config: Verify) -> Fate:
+    """Of one of a problem's traces, after those that were chosen before it."""
+    shortcoming = _shortcoming(each, config)
+    if shortcoming is not None:
+        return Fate(each.trace_id, *shortcoming)
+    if len(chosen) == config.max_per_problem:
+        return Fate(each.trace_id, "not_selected", "right, but enough others of this problem were chosen")
+    alike, other = max(((similarity(each, other), other.trace_id) for other in chosen), default=(0.0, ""))
+    if alike > config.max_similarity:
+        return Fate(each.trace_id, "too_similar", f"to {other}: {alike:.2f}")
+    return Fate(each.trace_id, None, "")
 
 
 def _shortcoming(each: Quality, config: Verify) -> tuple[RejectReason, str] | None:
@@ -86,9 +103,9 @@ def example_of(trace: Trace, problem: Problem, config: Verify) -> Example:
     return Example(digest(trace.trace_id, "stage2"), "stage2", problem.problem_id, trace.trace_id, messages)
 
 
-def rejected_of(trace: Trace, verdicts: list[Verdict], fate: tuple[RejectReason, str] | None) -> Rejected:
+def rejected_of(trace: Trace, symbolic: Verdict, fate: Fate | None) -> Rejected:
     """Why a trace is not learnt from: its `fate` where it is right."""
-    reason, detail = fate or _reason(trace, next(verdict for verdict in verdicts if verdict.grader == "symbolic"))
+    reason, detail = (fate.reason, fate.detail) if fate and fate.reason else _reason(trace, symbolic)
     return Rejected(trace.trace_id, "verify", reason, detail, to_json(trace))
 
 

@@ -1,6 +1,7 @@
 r"""Stages 3 and 4 against a teacher over HTTP: only checked answers get through, and every other one has its reason."""
 
 import json
+import pickle
 import random
 import re
 from collections import Counter
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from servers import answers, endpoint, scripted, teacher
 
@@ -15,12 +17,14 @@ from pipeline import chat, prompts
 from pipeline.config import Distill, Judge, Verify
 from pipeline.distill.sampling import sample, unanswered
 from pipeline.grading import Grader
-from pipeline.records import Problem, Trace, Verdict, problem_id, to_row
+from pipeline.records import PassRate, Problem, Trace, Verdict, from_table, problem_id, to_row, to_table
 from pipeline.responses import Segment
 from pipeline.storage import Place
+from pipeline.verify.by_id import ById
 from pipeline.verify.judge import agreement, is_judged, judge, shown_answer
+from pipeline.verify.pass_rates import pass_rates
 from pipeline.verify.quality import Quality, quality, reflections
-from pipeline.verify.selection import choose, example_of, is_right, rejected_of, verdict_of
+from pipeline.verify.selection import choose, example_of, rejected_of, right_traces, verdict_of
 
 PROBLEM = Problem(problem_id("2 + 2?"), "2 + 2?", "4", "integer", "2 + 2 = 4", "set", "MIT", None)
 LONG = "Step by step, we count. " * 10
@@ -102,12 +106,14 @@ async def test_only_right_and_whole_traces_are_learnt_from_and_all_others_counte
 ) -> None:
     answers = [WRONG, OPEN, CUT, REFUSED, EMPTY, SLOW, RIGHT, {**RIGHT, "reasoning_content": LONGEST}]
     traces = await sampled(answers, quick, tmp_path, keep=8, max_samples=8)
-    verdicts = {trace.trace_id: [await verdict_of(trace, PROBLEM.answer, quick)] for trace in traces}
-    right = [trace for trace in traces if is_right(verdicts[trace.trace_id])]
-    fates = choose(
+    verdicts = {trace.trace_id: await verdict_of(trace, PROBLEM.answer, quick) for trace in traces}
+    ids = right_traces(to_table(Verdict, verdicts.values())).to_pylist()
+    right = [trace for trace in traces if trace.trace_id in ids]
+    made = choose(
         [quality(t.trace_id, t.problem_id, t.reasoning or t.response) for t in right], Verify(max_per_problem=1)
     )
-    chosen = {trace_id for trace_id, fate in fates.items() if fate is None}
+    fates = {fate.trace_id: fate for fate in made}
+    chosen = {trace_id for trace_id, fate in fates.items() if fate.reason is None}
     examples = [example_of(trace, PROBLEM, Verify()) for trace in traces if trace.trace_id in chosen]
     rejected = [rejected_of(t, verdicts[t.trace_id], fates.get(t.trace_id)) for t in traces if t.trace_id not in chosen]
     assert len(examples) + len(rejected) == len(traces) == 8
@@ -148,17 +154,12 @@ def test_the_training_text_is_the_thought_and_the_answer_or_the_answer_alone(
 
 @pytest.mark.parametrize("most", [1, 2, 9])
 def test_the_choice_is_the_longest_thoughts_whatever_the_order(most: int) -> None:
-    candidates = [Quality(f"t{n:02d}", f"p{n % 3}", n // 6, 0, [n]) for n in range(30)]
-    choices = {
-        frozenset(
-            trace_id
-            for trace_id, fate in choose(
-                random.Random(seed).sample(candidates, 30), Verify(max_per_problem=most)
-            ).items()
-            if fate is None
-        )
-        for seed in range(9)
-    }
+    candidates = [Quality(f"t{n:02d}", f"p{n % 3}", n // 6, 0, bytes([0, 0, 0, n])) for n in range(30)]
+    choices = set()
+    for seed in range(9):
+        mixed = sorted(random.Random(seed).sample(candidates, 30), key=lambda each: each.problem_id)
+        fates = choose(mixed, Verify(max_per_problem=most))
+        choices.add(frozenset(fate.trace_id for fate in fates if fate.reason is None))
     (chosen,) = choices
     by_problem = Counter(c.problem_id for c in candidates if c.trace_id in chosen)
     assert set(by_problem.values()) == {min(most, 10)}
@@ -183,7 +184,7 @@ def test_each_choice_among_right_traces_has_its_reason(settings: dict[str, Any],
     long = " ".join(f"we take {n} from {n + 3} and go on" for n in range(40))
     thoughts = ["two and two make four, as everyone knows", long, long[:-20], "Wait, that's not right. Let me check it: 2 and 2 is 4. Yes."]  # fmt: skip
     found = choose((quality(str(n), "p", thought) for n, thought in enumerate(thoughts)), Verify(**settings))
-    assert [fate and fate[0] for _, fate in sorted(found.items())] == fates
+    assert [fate.reason for fate in sorted(found, key=lambda each: each.trace_id)] == fates
 
 
 @pytest.mark.shared
@@ -202,9 +203,36 @@ def test_turns_back_are_seen_in_real_thoughts(shared_data: Path) -> None:
 
 async def test_a_rejected_trace_holds_the_whole_row(quick: Grader) -> None:
     trace = a_trace(response="\\boxed{5}")
-    rejected = rejected_of(trace, [await verdict_of(trace, "4", quick)], None)
+    rejected = rejected_of(trace, await verdict_of(trace, "4", quick), None)
     assert (rejected.row_id, rejected.detail) == ("t", "answered 5")
     assert set(to_row(trace)) == set(json.loads(rejected.row))
+
+
+def test_a_problems_pass_rate_counts_the_answers_that_came() -> None:
+    given = [("p2", "ok"), ("p1", "ok"), ("p2", "failed"), ("p2", "truncated"), ("p3", "failed")]
+    traces = [
+        a_trace(trace_id=str(n), problem_id=problem, status=status, prompt_tokens=n, completion_tokens=10)
+        for n, (problem, status) in enumerate(given)
+    ]
+    rates = pass_rates(to_table(Trace, traces), pa.array(["0", "1"]))
+    assert rates == [PassRate("p1", 1, 1, 11), PassRate("p2", 2, 1, 23)]
+    assert pass_rates(to_table(Trace, traces[2:3]), pa.array([], pa.string())) == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+def test_rows_are_found_by_their_ids_whatever_the_order(rows: int) -> None:
+    kept = [a_verdict("correct", trace_id=problem_id(str(n))) for n in range(rows)]
+    found = pickle.loads(pickle.dumps(ById(to_table(Verdict, kept), "trace_id")))
+    asked = [*(each.trace_id for each in kept), "", "0", "zzz", "é", "0" * 40]
+    random.Random(1).shuffle(asked)
+    ids = pa.chunked_array([asked[:3], asked[3:]])
+    there = [each in {one.trace_id for one in kept} for each in asked]
+    assert found.has(ids).to_pylist() == there
+    rows_found = from_table(Verdict, found.rows(ids))
+    assert [row.trace_id for row in rows_found] == [
+        each if known else None for each, known in zip(asked, there, strict=True)
+    ]
+    assert found.rows(ids.slice(0, 0)).num_rows == 0
 
 
 # --- the judge ------------------------------------------------------------------------------------
@@ -262,14 +290,21 @@ def test_the_judge_is_asked_about_what_cannot_be_read_and_a_sample_of_what_is_wr
 
 
 def test_the_judge_decides_only_where_the_grader_could_not_read() -> None:
-    yes, no = a_verdict("correct", "judge"), a_verdict("incorrect", "judge")
-    assert is_right([a_verdict("unparsable"), yes]) and is_right([a_verdict("correct")])
-    assert not is_right([a_verdict("incorrect"), yes])
-    assert not is_right([a_verdict("unparsable"), no]) and not is_right([a_verdict("unparsable")])
+    cases = {
+        "a": ("unparsable", "correct"), "b": ("correct", None), "c": ("incorrect", "correct"), "d": ("incorrect", "incorrect"),
+        "e": ("unparsable", "incorrect"), "f": ("unparsable", None), "g": ("correct", "incorrect"),
+    }  # fmt: skip
     verdicts = [
-        a_verdict("unparsable"),
-        yes,
-        a_verdict("incorrect", trace_id="u"),
-        a_verdict("incorrect", "judge", "u"),
+        a_verdict(verdict, grader, trace_id)
+        for trace_id, both in cases.items()
+        for grader, verdict in zip(("symbolic", "judge"), both, strict=True)
+        if verdict
     ]
-    assert agreement(verdicts) == {"unparsable, judged correct": 1, "incorrect, judged incorrect": 1}
+    random.Random(0).shuffle(verdicts)
+    table = to_table(Verdict, verdicts)
+    assert sorted(right_traces(table).to_pylist()) == ["a", "b", "g"]
+    assert right_traces(table.slice(0, 0)).to_pylist() == [] and agreement(table.slice(0, 0)) == {}
+    assert agreement(table) == {
+        "correct, judged incorrect": 1, "incorrect, judged correct": 1, "incorrect, judged incorrect": 1,
+        "unparsable, judged correct": 1, "unparsable, judged incorrect": 1,
+    }  # fmt: skip
