@@ -9,12 +9,14 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 import ray.data
+from ray._private.state import available_resources_per_node
 from ray._private.utils import read_ray_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -25,6 +27,8 @@ from ray_jobs import stopping, worked
 
 ACCELERATOR = "accelerator_type:"
 """What Ray's resource of a node's kind of GPU begins with; a worker takes a thousandth of it."""
+BASIC = ("CPU", "GPU")
+"""What is counted; a node's memory is for Ray Data to watch."""
 CONNECT_S = 10.0
 """How long a cluster may be silent when it is called."""
 
@@ -92,24 +96,36 @@ def require(
     """Wait until the cluster has room for `count` workers of so many CPUs and GPUs each, on nodes of such an accelerator.
 
     With `tasks`, for a task of one CPU beside them: Ray Data reads and writes in such, and would wait for ever
-    without a word. An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
+    without a word. Nodes with GPUs do not count for those that want none, where `cluster.spare_gpu_nodes` says so: Ray goes there only
+    where there is no room on others. An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
     """
     deadline = time.monotonic() + config.cluster.wait_s
     kind = {f"{ACCELERATOR}{accelerator}": 0.001} if accelerator else {}
     workers = [{"CPU": cpus, "GPU": gpus, **kind}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
+    spares = config.cluster.spare_gpu_nodes and not gpus
     try:
-        while not ((fits := _would_fit(workers)) and _free(workers)):
+        while True:
+            nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+            spared = {node_id: node for node_id, node in nodes.items() if spares and node.get("GPU", 0)}
+            usable = nodes.keys() - spared.keys()
+            free = _sums(node for node_id, node in available_resources_per_node().items() if node_id in usable)
+            fits = fit(workers, [nodes[node_id] for node_id in usable])  # when nothing else runs
+            # An earlier stage's actors take a moment to leave.
+            if fits and all(free[name] + 1e-6 >= needed for name, needed in _sums(workers).items() if name in BASIC):
+                return
             stopping.check()
             if time.monotonic() > deadline:
-                have, free = ray.cluster_resources(), ray.available_resources()
+                have = _sums(nodes[node_id] for node_id in usable)
                 beside = " and one CPU for tasks" if tasks else ""
+                where = "the nodes without GPUs have (cluster.spare_gpu_nodes)" if spares else "the cluster has"
                 raise ResourceError(
-                    f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} {accelerator or 'GPU'}{beside}, but the cluster has "
-                    f"{have.get('CPU', 0):g} CPU ({free.get('CPU', 0):g} free) and {have.get('GPU', 0):g} GPU "
-                    f"({free.get('GPU', 0):g} free{_kinds(have)}): change {setting}, add nodes, or raise cluster.wait_s"
+                    f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} {accelerator or 'GPU'}{beside}, but {where} "
+                    f"{have['CPU']:g} CPU ({free['CPU']:g} free) and {have['GPU']:g} GPU "
+                    f"({free['GPU']:g} free{_kinds(have)}): change {setting}, add nodes, or raise cluster.wait_s"
                 )
             if not fits:
-                _ask_autoscaler(workers)
+                # With all of what is spared, else the autoscaler would count on that.
+                _ask_autoscaler([*workers, *({name: node.get(name, 0) for name in BASIC} for node in spared.values())])
             time.sleep(0.5)
     finally:
         _ask_autoscaler([])  # a floor that stays would keep nodes, also that of a run that was killed here
@@ -136,11 +152,6 @@ def fit(workers: Sequence[Bundle], nodes: Sequence[Bundle]) -> bool:
     return True
 
 
-def _would_fit(workers: Sequence[Bundle]) -> bool:
-    """Whether they fit when nothing else runs."""
-    return fit(workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-
-
 def require_actors(config: Config, stage: Literal["curate", "reformat", "distill", "verify", "evaluate"]) -> None:
     """`require` room for the actors of a stage that maps rows through them."""
     settings: Curate | Reformat | Distill | Verify | Evaluate = getattr(config, stage)
@@ -158,10 +169,11 @@ def _kinds(resources: Mapping[str, float]) -> str:
     return "".join(f", {name.removeprefix(ACCELERATOR)}" for name in sorted(resources) if name.startswith(ACCELERATOR))
 
 
-def _free(workers: Sequence[Bundle]) -> bool:
-    """Whether so much is free now, over all nodes: an earlier stage's actors take a moment to leave."""
-    free = ray.available_resources()
-    return all(free.get(name, 0) + 1e-6 >= sum(worker[name] for worker in workers) for name in ("CPU", "GPU"))
+def _sums(bundles: Iterable[Bundle]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for bundle in bundles:
+        sums.update(bundle)
+    return sums
 
 
 def _ask_autoscaler(workers: Sequence[Bundle]) -> None:

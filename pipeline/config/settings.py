@@ -69,6 +69,9 @@ class Cluster(Section):
 
     wait_s: RuntimeSeconds = 45
     """How long a stage waits for resources the cluster does not have yet. Raise it where an autoscaler adds nodes."""
+    spare_gpu_nodes: Annotated[bool, RUNTIME] = False
+    """Whether work that needs no GPU waits for nodes without any. Set it where an autoscaler has such nodes, else that work may go to
+    GPU nodes that are up for other work, and keep them."""
 
 
 class Curate(Section):

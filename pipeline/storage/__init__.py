@@ -2,7 +2,7 @@
 
 In: URIs (a local path, `s3://`, `gs://`, `hf://`, or anything fsspec knows). Out: `Place`, one URI (`place`); tables of records
 as Parquet (`tables`); folders of files copied to and fro (`folders`); one run at a time in a root (`hold`). `s3` asks a
-busy bucket for longer than pyarrow would, `gcs` for less long.
+busy bucket for longer than pyarrow would, `gcs` for less long; `bucket` is for what pyarrow cannot do there.
 """
 
 from pipeline.storage.folders import fetch, fetched_path, filled, upload

@@ -16,17 +16,25 @@ from filelock import FileLock
 
 from pipeline import records
 from pipeline.errors import DataError
+from pipeline.storage import bucket
 from pipeline.storage.place import NamedErrors, Place
 
 STREAMS = 16
 """Files that are fetched at a time."""
 PIECE = 8 << 20
 """Bytes that are asked for at a time."""
+LARGEST_STREAM = bucket.MOST_PARTS * (10 << 20)
+"""Bytes of the largest file that pyarrow brings to S3: its parts are of 10 MiB. DeepSpeed's states of 72B on 8 GPUs are larger."""
 
 
 def upload(folder: Path, target: Place) -> None:
     """Copy a local folder to a place."""
     target.make_folder()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if target.uri.startswith("s3://") and max((path.stat().st_size for path in files), default=0) > LARGEST_STREAM:
+        for path in files:
+            bucket.put(path, target / path.relative_to(folder).as_posix())
+        return
     with NamedErrors(target):
         pyarrow.fs.copy_files(
             str(folder.resolve()),

@@ -17,14 +17,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import DataError, ResourceError, first_line
-from pipeline.storage import gcs
-from pipeline.storage.place import BUCKET_ADVICE, NamedErrors, Place
+from pipeline.errors import DataError, ResourceError
+from pipeline.storage import bucket
+from pipeline.storage.place import NamedErrors, Place
 
 NAME = "hold.json"
 CONDITIONAL = ("s3://", "gs://", "az://", "abfs://", "abfss://")
@@ -198,35 +197,14 @@ class _File:
     """`hold.json`, read with its version and written on conditions, which pyarrow's filesystems do not know."""
 
     def __init__(self, root: Place) -> None:
-        import obstore.store
-
         self.root = root
-        options: dict[str, Any] = {
-            "client_options": {"timeout": f"{ANSWER_S:g}s", "allow_http": True},
-            "retry_config": {"retry_timeout": timedelta(seconds=ANSWER_S)},
-        }
-        filesystem = root.filesystem
-        with self._named_errors():
-            if root.uri.startswith("s3://"):
-                from obstore.auth.boto3 import Boto3CredentialProvider
-
-                options["credential_provider"] = Boto3CredentialProvider()  # as pyarrow: profiles and roles too
-                options["region"] = filesystem.region  # of AWS's buckets pyarrow finds it out
-                if root.endpoint:
-                    options["endpoint"] = root.endpoint
-            elif root.uri.startswith("gs://"):
-                options |= gcs.obstore_options()
-            # By its path: a URL with the folder in it would be unquoted, and cut at a question mark.
-            scheme, _, rest = root.uri.partition("://")
-            bucket, _, folder = rest.partition("/")
-            self._store = obstore.store.from_url(f"{scheme}://{bucket}", **options)
-            self._name = f"{folder.rstrip('/')}/{NAME}".lstrip("/")
+        self._store, self._name = bucket.opened(root / NAME, ANSWER_S)
 
     def read(self) -> _Found | None:
         """None where there is none."""
         import obstore
 
-        with self._named_errors():
+        with bucket.named_errors(self.root):
             try:
                 got = obstore.get(self._store, self._name)
             except FileNotFoundError:
@@ -248,7 +226,7 @@ class _File:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         data = json.dumps({**content, "renewal": uuid.uuid4().hex}).encode()  # e-tags may be hashes of the content
-        with self._named_errors():
+        with bucket.named_errors(self.root):
             while True:
                 try:
                     mode: Any = "create" if replacing is None else replacing
@@ -258,13 +236,3 @@ class _File:
                     if found is None or found.owner != content.get("owner"):
                         return None
                     replacing = found.version  # an answer was lost: this is what the request before wrote
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except (BaseError, BotoCoreError, OSError, ValueError) as error:
-            raise DataError(f"cannot use {self.root.uri!r}: {first_line(error)}: check {BUCKET_ADVICE}") from None

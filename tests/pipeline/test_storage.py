@@ -1,6 +1,7 @@
 """Places and tables on a disk and on S3: whole or not at all, and failures in one line."""
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from servers import REPO, free_port
 from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.records import Message, Problem, Step, Verdict
-from pipeline.storage import NamedErrors, Place, gcs, held, s3
+from pipeline.storage import NamedErrors, Place, bucket, folders, gcs, held, s3
 
 
 def verdicts(count: int) -> list[Verdict]:
@@ -266,6 +267,30 @@ def test_a_folder_of_files_goes_up_and_comes_down_whole(place: Place, tmp_path: 
         "deep/weights": 3 << 20,
     }
     assert storage.fetch(place / "models" / "m", tmp_path / "cache") == fetched
+
+
+def test_a_file_too_large_for_a_stream_goes_up_in_parts(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes 10,000 parts, and pyarrow's are of 10 MiB whatever the size."""
+    monkeypatch.setattr(folders, "LARGEST_STREAM", 20 << 20)
+    monkeypatch.setattr(bucket, "MOST_PARTS", 2)
+    (tmp_path / "step/deep").mkdir(parents=True)
+    data = os.urandom(25 << 20)
+    (tmp_path / "step/deep/states ?.pt").write_bytes(data)
+    (tmp_path / "step/latest").write_bytes(b"1")
+    target = Place(f"s3://{BUCKET}/{tmp_path.name}/large", s3_endpoint)
+    storage.upload(tmp_path / "step", target)
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    tag = client.head_object(Bucket=BUCKET, Key=f"{tmp_path.name}/large/deep/states ?.pt")["ETag"]
+    assert tag.strip('"').endswith("-2")
+    back = storage.fetch(target, tmp_path / "back")
+    assert (back / "deep/states ?.pt").read_bytes() == data and (back / "latest").read_bytes() == b"1"
+    nowhere = Place("s3://nobody-has-this/x", s3_endpoint)
+    with pytest.raises(
+        DataError, match=r"^cannot use 's3://nobody-has-this/x'.*check bucket, credentials and endpoint$"
+    ):
+        bucket.put(tmp_path / "step/deep/states ?.pt", nowhere)
 
 
 def test_other_content_is_fetched_anew(s3_endpoint: str, tmp_path: Path) -> None:

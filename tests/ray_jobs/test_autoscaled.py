@@ -24,6 +24,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 HEAD = "f" * 51 + "00000"
 WORKERS = 2
+HOLDS_A_GPU = """
+import ray, time
+ray.init()
+holder = ray.remote(num_cpus=0, num_gpus=1)(type("Holder", (), {"here": lambda self: None})).remote()
+ray.get(holder.here.remote())
+time.sleep(600)
+"""
 NO_WORK = {
     "_Tally",
     "_Dispatcher",
@@ -46,15 +53,16 @@ VERSIONS = [
 
 @pytest.fixture(params=VERSIONS)
 def autoscaled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[dict[str, str], str]]:
-    """The environment of drivers on a head without CPUs, which may have two workers; and the dashboard's URL."""
+    """The environment of drivers on a head without CPUs, which may have two workers, and one with a GPU; and the dashboard's URL."""
     provider, second = request.param
     port, dashboard = free_port(), free_port()
     kinds = {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "cpu": {"resources": {"CPU": 2, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": WORKERS},
+        "gpu": {"resources": {"CPU": 8, "GPU": 1, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": 1},
     }  # fmt: skip
     config = {
-        "cluster_name": "fake", "max_workers": WORKERS, "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1,
+        "cluster_name": "fake", "max_workers": WORKERS + 1, "upscaling_speed": 1.0, "idle_timeout_minutes": 0.1,
         "provider": {**provider, "gcs_address": f"127.0.0.1:{port}", "head_node_id": HEAD, "use_node_id_as_ip": True, "disable_node_updaters": True, "launch_multiple": True},
         "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "initialization_commands": [], "setup_commands": [],
         "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [], "worker_start_ray_commands": [],
@@ -90,17 +98,24 @@ def alive(dashboard: str) -> set[str]:
     return {node.node_id for node in list_nodes(dashboard) if node.state == "ALIVE"}
 
 
+def settings_of(sums: Path, tmp_path: Path, start_teacher: Any) -> list[str]:
+    teacher = start_teacher(sums / "traces.jsonl", "--latency", "0.5")
+    root = str(tmp_path / "run")
+    return [*small.overrides(sums, root, teacher.url), "cluster.wait_s=120", "teacher.max_in_flight=8"]
+
+
+def run(stage: str, settings: list[str], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "ray_jobs", *small.arguments(stage, settings)]
+    done = subprocess.run(command, cwd=small.REPO, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 def test_workers_come_for_a_stage_do_all_its_work_and_go(
     tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]
 ) -> None:
     environment, dashboard = autoscaled
     assert alive(dashboard) == {HEAD}
-    teacher = start_teacher(sums / "traces.jsonl", "--latency", "0.5")
-    settings = [
-        *small.overrides(sums, str(tmp_path / "run"), teacher.url),
-        "cluster.wait_s=120",
-        "teacher.max_in_flight=8",
-    ]
+    settings = settings_of(sums, tmp_path, start_teacher)
 
     def all_go() -> None:
         deadline = time.monotonic() + 90
@@ -109,9 +124,7 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
 
     for stage in ("curate", "distill"):
         all_go()
-        command = [sys.executable, "-m", "ray_jobs", *small.arguments(stage, settings)]
-        done = subprocess.run(command, cwd=small.REPO, env=environment, text=True, capture_output=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        run(stage, settings, environment)
     made = StageFolder(root_of(small.config(settings)), "distill").require()
     assert made.rows_out == len(small.SUMS)
 
@@ -123,3 +136,25 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
     ran = {(task.node_id == HEAD, task.name) for task in tasks if task.type == "NORMAL_TASK" and task.node_id}
     assert ran and not any(on_head for on_head, _ in ran), ran
     all_go()
+
+
+def test_work_without_gpus_spares_a_node_with_some_that_is_up(
+    tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]
+) -> None:
+    environment, dashboard = autoscaled
+    settings = [*settings_of(sums, tmp_path, start_teacher), "cluster.spare_gpu_nodes=true"]
+    with subprocess.Popen([sys.executable, "-c", HOLDS_A_GPU], env=environment) as holder:
+        try:
+            until(lambda: len(alive(dashboard)) == 2 or holder.poll() is not None, lambda: str(alive(dashboard)))
+            for stage in ("curate", "distill"):
+                run(stage, settings, environment)
+        finally:
+            holder.kill()
+    with_gpus = {node.node_id for node in list_nodes(dashboard) if node.resources_total.get("GPU")}
+    actors = {name: set() for name in ("ExamineActor", "DistillActor", "Holder")}
+    for actor in list_actors(dashboard, limit=10_000):
+        for name in actors:
+            if name in actor.class_name:
+                actors[name].add(actor.node_id)
+    assert actors["Holder"] == with_gpus and len(with_gpus) == 1
+    assert all(actors[name] and not actors[name] & with_gpus for name in ("ExamineActor", "DistillActor")), actors
