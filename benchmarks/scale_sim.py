@@ -82,7 +82,7 @@ def rate(job: "subprocess.Popen[str]", requests: int, actors: int) -> tuple[floa
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(job.stderr or []), daemon=True).start()
     while job.poll() is None:
-        time.sleep(0.1 if seen else 1)
+        time.sleep(0.2 if seen else 1)
         answers, now = stats()["answers"], time.monotonic()
         if answers <= 0.9 * requests and (seen or (answers >= 0.1 * requests and all_there(actors))):
             seen.append((now, answers))

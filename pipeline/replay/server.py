@@ -89,7 +89,7 @@ class ReplayTeacher:
                 "requests": self._counts["requests"],
                 "answers": self._counts["answers"],
                 "distinct_answers": len(self._answered),
-                "answered_again": sum(count - 1 for count in self._answered.values()),
+                "answered_again": self._answered.total() - len(self._answered),
                 **{name: self._counts[name] for name in COUNTED},
                 "by_fault": {name: self._counts[name] for name in FAULTS if self._counts[name]},
                 "batches": self._desk.sizes(),
@@ -97,7 +97,6 @@ class ReplayTeacher:
                 "most_in_flight": self._most_in_flight,
                 "first_request_at": self._first_at,
                 "last_answer_at": self._last_at,
-                "answered": dict(self._answered),
             }
         )
 
