@@ -69,6 +69,7 @@ class ReplayTeacher:
                 web.post("/v1/chat/completions", self._chat),
                 web.get("/v1/models", self._models),
                 web.get("/stats", self._stats),
+                web.get("/answered", self._list_answered),
                 web.put("/faults", self._set_faults),
                 *self._desk.routes(),
             ]
@@ -99,6 +100,9 @@ class ReplayTeacher:
                 "last_answer_at": self._last_at,
             }
         )
+
+    async def _list_answered(self, _: web.Request) -> web.Response:
+        return web.json_response(self._answered)
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         self._behaviour.faults = check_faults(await request.json())

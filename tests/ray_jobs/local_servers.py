@@ -85,9 +85,16 @@ class Teacher:
                 time.sleep(0.1)
 
     def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=5) as response:
-            stats: dict[str, Any] = json.load(response)
-            return stats
+        return self._get("stats")
+
+    def answered(self) -> dict[str, int]:
+        """How often each request was."""
+        return self._get("answered")
+
+    def _get(self, name: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=5) as response:
+            told: dict[str, Any] = json.load(response)
+            return told
 
     def set_faults(self, **faults: float) -> None:
         data = json.dumps({name.lstrip("_"): share for name, share in faults.items()}).encode()

@@ -237,10 +237,10 @@ def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher
     time.sleep(3)  # what the workers still do when their driver is gone
 
     durable = durable_requests(sums / "run/3_distill/responses")
-    before = teacher.stats()["answered"]
+    before = teacher.answered()
     assert 8 <= len(durable) <= len(before) < len(small.SUMS)
     subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
-    after = teacher.stats()["answered"]
+    after = teacher.answered()
     assert all(after[request] == before[request] for request in durable)
     assert StageFolder(root_of(small.config(settings)), "distill").require().rows_out == len(small.SUMS)
 
@@ -255,11 +255,11 @@ def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_not
     before = teacher.stats()
     assert before["in_flight"] == 0 and before["requests"] == before["answers"], "what was asked was waited for"
     assert stage.manifest() is None and (stage.place / "interrupted.json").exists()
-    assert durable_requests(sums / "run/3_distill/responses") == set(before["answered"])
+    assert durable_requests(sums / "run/3_distill/responses") == set(answered := teacher.answered())
 
     subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
     assert teacher.stats()["answered_again"] == 0
-    assert stage.require().stored_replies == len(before["answered"]) < len(small.SUMS)
+    assert stage.require().stored_replies == len(answered) < len(small.SUMS)
     assert not (stage.place / "interrupted.json").exists()
 
 
