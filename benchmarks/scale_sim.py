@@ -9,7 +9,8 @@ here the cores, which all nodes and the teacher share. A slower teacher leaves t
 
     python benchmarks/scale_sim.py --sizes 8x25 --latency 40 --seconds 500
 
-The rate is that from the moment when all actors are there, and a tenth of the answers, to nine tenths of them. Exit status 1 where up to
+The rate is the slope of a line through the counts of answers, from the moment when all actors are there, and a tenth of the answers, to
+nine tenths of them. Exit status 1 where up to
 eight nodes of one actor each make less than 0.9 of linear, or eight less than 115 requests a second at 2 s. Recorded in
 `benchmarks/results/scale.md`.
 """

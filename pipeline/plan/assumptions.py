@@ -55,6 +55,8 @@ CLIENT_REQUESTS_S = 700
 """Requests a second of an actor: 1,396 of two on two cores (benchmarks/results/teacher.md)."""
 GRADED_S = Estimate(1 / 2000, 1 / 1000, 1 / 500)
 """Seconds in which an actor of `verify` grades a trace: two grade 1,087 to 4,073 a second (benchmarks/results/grading.md)."""
+WEIGHED_TOKEN_S = Estimate(0.2e-6, 0.6e-6, 1.2e-6)
+"""Seconds in which it weighs a token of a trace against the others of a problem: 5.5 ms for 9,000. Of right traces only, so it may be less."""
 CURATED_S = 1700
 """Rows a second of an actor of `curate`: 3,363 of two (benchmarks/results/curate.md)."""
 RAY_S = 20

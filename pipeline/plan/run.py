@@ -172,7 +172,8 @@ def _verify(config: Config, known: Known) -> Need:
     judge, actors = config.verify.judge, config.verify.actors
     traces = _traces(config, known)
     asked = known.asked.get("verify") or counts.judging(traces.count, known.problems, judge)
-    ways, usd = [Time(traces.count * assumed.GRADED_S * (1 / actors), "verify.actors")], NOTHING
+    work_s = traces.count * assumed.GRADED_S + traces.total * assumed.WEIGHED_TOKEN_S
+    ways, usd = [Time(work_s * (1 / actors), "verify.actors")], NOTHING
     if judge is not None:
         ways.append(asking.time(asked, JUDGE, judge.endpoint, "verify", actors, _token_s(known, JUDGE, judge.endpoint)))
         usd = asking.dollars(asked, judge.endpoint.price)

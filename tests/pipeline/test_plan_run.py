@@ -188,7 +188,7 @@ def test_each_problem_is_rewritten_once_at_least_and_as_often_as_attempts_at_mos
 def test_a_judge_is_asked_and_paid():
     judge = {"endpoint": {"model": "j", "sampling": {"max_tokens": 16}, "price": {"prompt": 1, "completion": 1}}}
     verify = paper().verify.model_copy(update={"judge": type(paper().verify).model_validate({"judge": judge}).judge})
-    need = planned(paper().model_copy(update={"verify": verify}), problems=exactly(1000))["verify"]
+    need = planned(paper().model_copy(update={"verify": verify}), problems=exactly(100))["verify"]
     assert need.asked.requests.low == 0 and need.asked.requests.high == need.rows.high
     assert need.usd.likely == pytest.approx((need.asked.prompt.likely + need.asked.completion.likely) / 1e6)
     assert need.time is not None
