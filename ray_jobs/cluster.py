@@ -96,39 +96,39 @@ def require(
     """Wait until the cluster has room for `count` workers of so many CPUs and GPUs each, on nodes of such an accelerator.
 
     With `tasks`, for a task of one CPU beside them: Ray Data reads and writes in such, and would wait for ever
-    without a word. Nodes with GPUs do not count for those that want none, where `cluster.spare_gpu_nodes` says so: Ray goes there only
-    where there is no room on others. An autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
+    without a word. Those that want no GPU get nodes with `cluster.cpu_node_labels`, and Ray Data works on such alone from now on. An
+    autoscaler is told what is wanted. Raises ResourceError after `cluster.wait_s`, naming `setting`.
     """
     deadline = time.monotonic() + config.cluster.wait_s
     kind = {f"{ACCELERATOR}{accelerator}": 0.001} if accelerator else {}
     workers = [{"CPU": cpus, "GPU": gpus, **kind}] * count + [{"CPU": 1.0, "GPU": 0.0}] * tasks
-    spares = config.cluster.spare_gpu_nodes and not gpus
+    labels = {} if gpus else config.cluster.cpu_node_labels
+    if labels:
+        ray.data.DataContext.get_current().execution_options.label_selector = labels
     try:
         while True:
-            nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-            spared = {node_id: node for node_id, node in nodes.items() if spares and node.get("GPU", 0)}
-            usable = nodes.keys() - spared.keys()
-            free = _sums(node for node_id, node in available_resources_per_node().items() if node_id in usable)
-            fits = fit(workers, [nodes[node_id] for node_id in usable])  # when nothing else runs
+            living = [node for node in ray.nodes() if node["Alive"] and labels.items() <= node["Labels"].items()]
+            nodes: dict[str, Bundle] = {node["NodeID"]: node["Resources"] for node in living}
+            free = _sums(node for node_id, node in available_resources_per_node().items() if node_id in nodes)
+            fits = fit(workers, list(nodes.values()))  # when nothing else runs
             # An earlier stage's actors take a moment to leave.
             if fits and all(free[name] + 1e-6 >= needed for name, needed in _sums(workers).items() if name in BASIC):
                 return
             stopping.check()
             if time.monotonic() > deadline:
-                have = _sums(nodes[node_id] for node_id in usable)
+                have = _sums(nodes.values())
                 beside = " and one CPU for tasks" if tasks else ""
-                where = "the nodes without GPUs have (cluster.spare_gpu_nodes)" if spares else "the cluster has"
+                where = f"nodes with cluster.cpu_node_labels {labels} have" if labels else "the cluster has"
                 raise ResourceError(
                     f"{stage} needs {count} workers of {cpus:g} CPU and {gpus:g} {accelerator or 'GPU'}{beside}, but {where} "
                     f"{have['CPU']:g} CPU ({free['CPU']:g} free) and {have['GPU']:g} GPU "
                     f"({free['GPU']:g} free{_kinds(have)}): change {setting}, add nodes, or raise cluster.wait_s"
                 )
             if not fits:
-                # With all of what is spared, else the autoscaler would count on that.
-                _ask_autoscaler([*workers, *({name: node.get(name, 0) for name in BASIC} for node in spared.values())])
+                _ask_autoscaler(workers, labels)
             time.sleep(0.5)
     finally:
-        _ask_autoscaler([])  # a floor that stays would keep nodes, also that of a run that was killed here
+        _ask_autoscaler([], {})  # a floor that stays would keep nodes, also that of a run that was killed here
 
 
 def beside_the_driver() -> dict[str, Any]:
@@ -176,12 +176,13 @@ def _sums(bundles: Iterable[Bundle]) -> Counter[str]:
     return sums
 
 
-def _ask_autoscaler(workers: Sequence[Bundle]) -> None:
-    """Ask for nodes that hold these: a floor for the cluster's size until the next call."""
+def _ask_autoscaler(workers: Sequence[Bundle], labels: Mapping[str, str]) -> None:
+    """Ask for nodes with these labels that hold these: a floor for the cluster's size until the next call."""
     from ray.autoscaler.sdk import request_resources
 
     whole = (
         {name: math.ceil(size) for name, size in worker.items() if size > 0 and not name.startswith(ACCELERATOR)}
         for worker in workers
     )
-    request_resources(bundles=[bundle for bundle in whole if bundle])
+    bundles = [bundle for bundle in whole if bundle]
+    request_resources(bundles=bundles, bundle_label_selectors=[dict(labels)] * len(bundles))

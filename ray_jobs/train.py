@@ -81,7 +81,10 @@ def run(config: Config) -> Manifest:
     import_module("pipeline.train.trackers").check(settings.trackers)
     cluster.connect()
     cluster.require(config, "train", count=1, cpus=settings.worker_cpus, setting="train.worker_cpus")
-    mistake = ray.get(_base.options(num_cpus=settings.worker_cpus).remote(settings, _absolute(run.root)))
+    labels = config.cluster.cpu_node_labels
+    mistake = ray.get(
+        _base.options(num_cpus=settings.worker_cpus, label_selector=labels).remote(settings, _absolute(run.root))
+    )
     if mistake is not None:
         raise mistake
     recipes = _recipes(run)

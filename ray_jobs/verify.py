@@ -15,7 +15,7 @@ from pipeline.records import Example, PassRate, Problem, Rejected, Trace, Verdic
 from pipeline.stage import Manifest, StageFolder, StageRun
 from pipeline.storage import Place, count_rows, read_columns, read_table, write_rows
 from pipeline.verify import pass_rates
-from pipeline.verify.by_id import ById
+from pipeline.verify.by_id import ById, wide
 from pipeline.verify.judge import agreement, is_judged, judge
 from pipeline.verify.quality import Quality, quality
 from pipeline.verify.selection import Fate, choose, example_of, rejected_of, right_traces, verdict_of
@@ -144,7 +144,11 @@ def run(config: Config) -> Manifest:
 
 
 def _with_problems(traces: pa.Table, problems: ById) -> list[tuple[Trace, Problem]]:
-    return list(zip(from_table(Trace, traces), from_table(Problem, problems.rows(traces["problem_id"])), strict=True))
+    rows = problems.rows(traces["problem_id"])
+    if rows["problem_id"].null_count:
+        unknown = traces["problem_id"].filter(rows["problem_id"].is_null())[0].as_py()
+        raise DataError(f"a trace of distill answers the problem {unknown!r}, which curate does not have: redo distill")
+    return list(zip(from_table(Trace, traces), from_table(Problem, rows), strict=True))
 
 
 def _qualities(traces: Place, right: pa.Array, workers: int) -> Iterator[Quality]:
@@ -159,7 +163,7 @@ def _qualities(traces: Place, right: pa.Array, workers: int) -> Iterator[Quality
 
     found = tables.read(traces, Trace, workers).map_batches(qualities, batch_format="pyarrow")
     blocks = found.iter_batches(batch_format="pyarrow", batch_size=None)
-    made = pa.concat_tables([to_table(Quality, ()), *blocks], promote_options="permissive")
+    made = wide(pa.concat_tables([to_table(Quality, ()), *blocks], promote_options="permissive"))
     order = pc.sort_indices(made["problem_id"])
     for start in range(0, len(order), CHOSEN_AT_ONCE):
         yield from from_table(Quality, made.take(order.slice(start, CHOSEN_AT_ONCE)))

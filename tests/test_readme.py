@@ -39,10 +39,18 @@ def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
         pytest.skip("a Ray runs on this machine: `ray stop` would end it")
     cloud, here, log = blocks()
     needs_none = cloud[: cloud.index("python configs/aws_roles.py")]
+    manifest = "curl -s http://127.0.0.1:5555/bucket/demo/1_curate/manifest.json"
+    here = here.replace("ray stop; kill", f"{manifest}; ray stop; kill")
     script = tmp_path / "commands.sh"
     script.write_text(f"{needs_none}test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600\n{here}{log}")
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", "runs", ".git", "*_cache"))
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for command in (["init", "-q"], ["add", "README.md"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], cwd=checkout, check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True
+    ).stdout
     (checkout / ".venv").symlink_to(ROOT / ".venv")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "PYTEST", "VIRTUAL"))
@@ -54,3 +62,4 @@ def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
     assert said.returncode == 0, said.stdout[-5000:]
     assert "artifacts:" in said.stdout and "s3://bucket/demo/7_evaluate: generations" in said.stdout
     assert "succeeded" in said.stdout.lower() and "messages" in said.stdout
+    assert f'"git_revision": "{commit[:12]}"' in said.stdout

@@ -69,8 +69,8 @@ class Cluster(Section):
 
     wait_s: RuntimeSeconds = 45
     """How long a stage waits for resources the cluster does not have yet. Raise it where an autoscaler adds nodes."""
-    spare_gpu_nodes: Annotated[bool, RUNTIME] = False
-    """Whether work that needs no GPU waits for nodes without any. Set it where an autoscaler has such nodes, else that work may go to
+    cpu_node_labels: Annotated[dict[str, str], RUNTIME] = Field(default_factory=dict)
+    """Ray's labels of the nodes that work without GPUs goes to. Give them where an autoscaler has such nodes, else that work may go to
     GPU nodes that are up for other work, and keep them."""
 
 

@@ -18,17 +18,17 @@ MOST_PARTS = 10_000
 """Of one object: S3's limit, and Google's for S3's protocol."""
 PART = 10 << 20
 """Bytes of a part, where so many suffice."""
-UPLOAD_S = 600.0
-"""Longest wait for a part to be there."""
+PART_S, UPLOAD_S = 60.0, 600.0
+"""Longest wait for a part to be there, and for one that is tried again."""
 
 
-def opened(place: Place, answer_s: float) -> tuple[Any, str]:
-    """The store of a place's bucket, and the place's name in it. Waits for an answer so long."""
+def opened(place: Place, answer_s: float, patience_s: float) -> tuple[Any, str]:
+    """The store of a place's bucket, and the place's name in it. Waits for an answer so long, and so long for one that is asked again."""
     import obstore.store
 
     options: dict[str, Any] = {
         "client_options": {"timeout": f"{answer_s:g}s", "allow_http": True},
-        "retry_config": {"retry_timeout": timedelta(seconds=answer_s)},
+        "retry_config": {"retry_timeout": timedelta(seconds=patience_s)},
     }
     filesystem = place.filesystem
     with named_errors(place):
@@ -51,7 +51,7 @@ def put(file: Path, target: Place) -> None:
     """Store a file of any size, in as many parts as an object may have."""
     import obstore
 
-    store, name = opened(target, UPLOAD_S)
+    store, name = opened(target, PART_S, UPLOAD_S)
     part = max(PART, math.ceil(file.stat().st_size / MOST_PARTS))
     with named_errors(target):
         obstore.put(store, name, file, chunk_size=part, use_multipart=True)

@@ -198,7 +198,8 @@ class _File:
 
     def __init__(self, root: Place) -> None:
         self.root = root
-        self._store, self._name = bucket.opened(root / NAME, ANSWER_S)
+        self._store, folder = bucket.opened(root, ANSWER_S, ANSWER_S)
+        self._name = f"{folder.rstrip('/')}/{NAME}".lstrip("/")
 
     def read(self) -> _Found | None:
         """None where there is none."""

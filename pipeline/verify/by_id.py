@@ -14,8 +14,7 @@ class ById:
         """`key` is the column of the ids, texts without a NUL. Of rows of the same id the first counts."""
         ids = _bytes(table[key])
         order = np.argsort(ids, kind="stable")
-        wide = [field.with_type(_wide(field.type)) for field in table.schema]  # more than 2 GiB of text
-        self._ids, self._rows = ids[order], table.cast(pa.schema(wide)).take(order)
+        self._ids, self._rows = ids[order], wide(table).take(order)
 
     def has(self, ids: pa.ChunkedArray) -> pa.Array:
         """Of each of these ids, shape [n], whether there is a row with it."""
@@ -38,5 +37,8 @@ def _bytes(ids: pa.ChunkedArray) -> "np.ndarray":
     return np.array([text.encode() for text in ids.to_pylist()], dtype=np.bytes_)
 
 
-def _wide(kind: pa.DataType) -> pa.DataType:
-    return pa.large_string() if pa.types.is_string(kind) else kind
+def wide(table: pa.Table) -> pa.Table:
+    """The same in one piece, whose columns may hold more than 2 GiB each."""
+    large = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+    fields = [field.with_type(large.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields)).combine_chunks()

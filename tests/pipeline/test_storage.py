@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -286,6 +288,16 @@ def test_a_file_too_large_for_a_stream_goes_up_in_parts(
     assert tag.strip('"').endswith("-2")
     back = storage.fetch(target, tmp_path / "back")
     assert (back / "deep/states ?.pt").read_bytes() == data and (back / "latest").read_bytes() == b"1"
+    stalls = {"partNumber=2": 60.0}
+    monkeypatch.setattr(bucket, "PART_S", 3.0)
+    with BadLine(s3_endpoint, slow=stalls) as line, ThreadPoolExecutor() as threads:
+        stalled = Place(f"s3://{BUCKET}/{tmp_path.name}/stalled.pt", line.url)
+        put = threads.submit(bucket.put, tmp_path / "step/deep/states ?.pt", stalled)
+        while not line.slowed:
+            time.sleep(0.1)
+        stalls.clear()
+        put.result(timeout=40)
+        assert stalled.read() == data
     nowhere = Place("s3://nobody-has-this/x", s3_endpoint)
     with pytest.raises(
         DataError, match=r"^cannot use 's3://nobody-has-this/x'.*check bucket, credentials and endpoint$"

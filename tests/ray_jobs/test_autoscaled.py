@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 HEAD = "f" * 51 + "00000"
 WORKERS = 2
+LABELS = {"longthought": "cpu"}
 HOLDS_A_GPU = """
 import ray, time
 ray.init()
@@ -58,7 +59,7 @@ def autoscaled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple
     port, dashboard = free_port(), free_port()
     kinds = {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "cpu": {"resources": {"CPU": 2, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": WORKERS},
+        "cpu": {"resources": {"CPU": 2, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": WORKERS, "labels": LABELS},
         "gpu": {"resources": {"CPU": 8, "GPU": 1, "object_store_memory": 200 << 20}, "node_config": {}, "min_workers": 0, "max_workers": 1},
     }  # fmt: skip
     config = {
@@ -142,7 +143,7 @@ def test_work_without_gpus_spares_a_node_with_some_that_is_up(
     tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]
 ) -> None:
     environment, dashboard = autoscaled
-    settings = [*settings_of(sums, tmp_path, start_teacher), "cluster.spare_gpu_nodes=true"]
+    settings = [*settings_of(sums, tmp_path, start_teacher), f"cluster.cpu_node_labels={json.dumps(LABELS)}"]
     with subprocess.Popen([sys.executable, "-c", HOLDS_A_GPU], env=environment) as holder:
         try:
             until(lambda: len(alive(dashboard)) == 2 or holder.poll() is not None, lambda: str(alive(dashboard)))

@@ -76,6 +76,7 @@ def of_machines(config: dict[str, Any]) -> dict[str, Any]:
         facts[f"{type_name}: spot"] = "InstanceMarketOptions" in kind["node_config"]
         facts[f"{type_name}: workers"] = (kind["min_workers"], kind["max_workers"])
         facts[f"{type_name}: resources"] = kind["resources"]
+        facts[f"{type_name}: labels"] = kind.get("labels", {})
         role = "head" if type_name == HEAD else "worker"
         setup = " ; ".join(prepared[f"{role}_setup_commands"])
         start = prepared[f"{role}_start_ray_commands"][-1]
@@ -106,6 +107,7 @@ def of_pods(item: dict[str, Any]) -> dict[str, Any]:
         facts[f"{name}: spot"] = node["nodeSelector"].get("karpenter.sh/capacity-type") == "spot"
         facts[f"{name}: workers"] = (kind["min_workers"], kind["max_workers"])
         facts[f"{name}: resources"] = kind["resources"]
+        facts[f"{name}: labels"] = kind["labels"]
         facts[f"{name}: environment"] = environment(node["initContainers"][0]["args"][0])
         facts[f"{name}: logs"] = log_place(logs["args"][0])
         started = {key: text for key, text in group["rayStartParams"].items() if key not in OF_PLACE}
@@ -176,7 +178,7 @@ def test_secrets_that_others_can_read_are_refused(machines: dict[str, Any], tmp_
     check = machines["head_setup_commands"][0]
     (tmp_path / ".ray").mkdir()
     for name in (".longthought.env", ".ray/auth_token"):
-        (tmp_path / name).write_text("x")
+        (tmp_path / name).write_text("# mine\n\nKEY=x y")
         (tmp_path / name).chmod(0o600)
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -189,12 +191,18 @@ def test_secrets_that_others_can_read_are_refused(machines: dict[str, Any], tmp_
         (tmp_path / name).chmod(0o640)
         assert run().returncode == 1 and "chmod 600" in run().stdout
         (tmp_path / name).chmod(0o600)
+    for line in ("export KEY=secret", "  KEY=secret", "KEY='secret'", 'KEY="secret"', "KEY= secret", "secret", "KEY="):
+        (tmp_path / ".longthought.env").write_text(f"ONE=x\n{line}\n")
+        refused = run()
+        assert (
+            refused.returncode == 1 and ", line 2: write NAME=key" in refused.stdout and "secret" not in refused.stdout
+        )
 
 
 def test_a_key_may_have_any_character_of_a_shells_and_is_shown_nowhere(
     machines: dict[str, Any], tmp_path: Path
 ) -> None:
-    keys = {"ONE": "two words", "TWO": "a$b&c;`d`$(e)", "THREE": "'quoted\"=", "FOUR": "the last"}
+    keys = {"ONE": "two words", "TWO": "a$b&c;`d`$(e)", "THREE": "q'uot\"ed=", "FOUR": "the last"}
     (tmp_path / ".longthought.env").write_text("# keys\n\n" + "\n".join(f"{name}={key}" for name, key in keys.items()))
     for start in (machines["head_start_ray_commands"][-1], machines["worker_start_ray_commands"][-1]):
         limit, _, rest = start.partition(";")
@@ -247,6 +255,7 @@ def plant(path: str, value: Any, item: Any) -> None:
         ("available_node_types/gpu/resources/GPU", 4, "gpu: resources"),
         ("available_node_types/gpu/resources/memory", 1, "gpu: resources"),
         ("available_node_types/head/resources/CPU", 8, f"{HEAD}: resources"),
+        ("available_node_types/cpu/labels/longthought", "gpu", "cpu: labels"),
         ("available_node_types/gpu/node_config/InstanceType", "p5en.48xlarge", "gpu: machine"),
         ("available_node_types/gpu/node_config/InstanceMarketOptions", {"MarketType": "spot"}, "gpu: spot"),
         ("idle_timeout_minutes", 5, "idle minutes"),
@@ -336,6 +345,11 @@ def test_the_papers_run_finds_room_for_each_stage_and_none_on_the_head(machines:
     assert not fits([(1, {"CPU": 1.0})], {"head": types["head"]})
     assert machines["max_workers"] == sum(kind.get("max_workers", 0) for kind in types.values())
     assert config.cluster.wait_s >= 1800  # a node is set up in minutes
+    of_cpus = {name: kind for name, kind in types.items() if kind.get("labels") == config.cluster.cpu_node_labels}
+    assert list(of_cpus) == ["cpu"]
+    for stage, wanted in needs(config).items():
+        without_gpus = [need for need in wanted if not need[1].get("GPU")]
+        assert fits(without_gpus, of_cpus), stage
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
