@@ -18,10 +18,11 @@ import small
 from local_servers import Teacher
 
 from pipeline.errors import DataError
-from pipeline.records import Example, Fault, PassRate, Problem, Rejected, Trace, Verdict
+from pipeline.records import Example, Fault, PassRate, Problem, Rejected, Trace, Verdict, to_table
 from pipeline.stage import Manifest, StageFolder, root_of
 from pipeline.storage import Place, read_rows
-from ray_jobs import cli, tables
+from pipeline.verify.by_id import ById
+from ray_jobs import cli, tables, verify
 
 COMMAND = [sys.executable, "-m", "ray_jobs"]
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -276,3 +277,18 @@ def test_a_full_disk_of_a_worker_is_not_said_of_the_table(tmp_path):
 
     with pytest.raises(DataError, match=r"cannot use '/somewhere/else': .*the free space"):
         tables.write_parts(Dataset(), Place(str(tmp_path / "table")))
+
+
+def test_a_trace_of_a_problem_that_is_not_there_is_named():
+    problem = Problem("p1", "1 + 1?", "2", "integer", None, "sums", "MIT", None)
+    problems = ById(to_table(Problem, [problem]), "problem_id")
+    traces = to_table(
+        Trace,
+        [
+            Trace(f"t{name}", "r", name, 0, "distill", "", "", None, "ok", None, 1, 1, 0.0, 0.0, "m")
+            for name in ("p1", "p2")
+        ],
+    )
+    assert [known for _, known in verify._with_problems(traces.slice(0, 1), problems)] == [problem]
+    with pytest.raises(DataError, match="answers the problem 'p2', which curate does not have: redo distill"):
+        verify._with_problems(traces, problems)
