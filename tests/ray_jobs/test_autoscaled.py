@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ def alive(dashboard: str) -> set[str]:
     return {node.node_id for node in list_nodes(dashboard) if node.state == "ALIVE"}
 
 
+def tasks_by_node(dashboard: str) -> dict[str, set[str]]:
+    """The names of those that ran, actors' methods aside."""
+    ran: dict[str, set[str]] = defaultdict(set)
+    for task in list_tasks(dashboard, limit=10_000, detail=True, raise_on_missing_output=False):
+        if task.type == "NORMAL_TASK" and task.node_id:
+            ran[task.node_id].add(task.name)
+    return ran
+
+
 def settings_of(sums: Path, tmp_path: Path, start_teacher: Any) -> list[str]:
     teacher = start_teacher(sums / "traces.jsonl", "--latency", "0.5")
     root = str(tmp_path / "run")
@@ -133,9 +143,8 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
     asked = {actor.node_id for actor in actors if "DistillActor" in actor.class_name}
     assert asked and HEAD not in asked
     assert {actor.class_name for actor in actors if actor.node_id == HEAD} <= NO_WORK
-    tasks = list_tasks(dashboard, limit=10_000, detail=True, raise_on_missing_output=False)
-    ran = {(task.node_id == HEAD, task.name) for task in tasks if task.type == "NORMAL_TASK" and task.node_id}
-    assert ran and not any(on_head for on_head, _ in ran), ran
+    ran = tasks_by_node(dashboard)
+    assert ran and HEAD not in ran, ran
     all_go()
 
 
@@ -159,3 +168,5 @@ def test_work_without_gpus_spares_a_node_with_some_that_is_up(
                 actors[name].add(actor.node_id)
     assert actors["Holder"] == with_gpus and len(with_gpus) == 1
     assert all(actors[name] and not actors[name] & with_gpus for name in ("ExamineActor", "DistillActor")), actors
+    ran = tasks_by_node(dashboard)
+    assert ran and not with_gpus & ran.keys(), ran
