@@ -70,8 +70,8 @@ class Cluster(Section):
     wait_s: RuntimeSeconds = 45
     """How long a stage waits for resources the cluster does not have yet. Raise it where an autoscaler adds nodes."""
     cpu_node_labels: Annotated[dict[str, str], RUNTIME] = Field(default_factory=dict)
-    """Ray's labels of the nodes that work without GPUs goes to. Give them where an autoscaler has such nodes, else that work may go to
-    GPU nodes that are up for other work, and keep them."""
+    """Ray's labels of the nodes that work without GPUs goes to. Give them where an autoscaler (version 2) has such nodes, else that work
+    may go to GPU nodes that are up for other work, and keep them."""
 
 
 class Curate(Section):
