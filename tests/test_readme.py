@@ -39,8 +39,8 @@ def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
         pytest.skip("a Ray runs on this machine: `ray stop` would end it")
     cloud, here, log = blocks()
     needs_none = cloud[: cloud.index("python configs/aws_roles.py")]
-    manifest = "curl -s http://127.0.0.1:5555/bucket/demo/1_curate/manifest.json"
-    here = here.replace("ray stop; kill", f"{manifest}; ray stop; kill")
+    read = "from pipeline.storage import Place; print(Place('s3://bucket/demo/1_curate/manifest.json').read().decode())"
+    here = here.replace("ray stop; kill", f'python -c "{read}"; ray stop; kill')
     script = tmp_path / "commands.sh"
     script.write_text(f"{needs_none}test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600\n{here}{log}")
     checkout = tmp_path / "checkout"
