@@ -1,33 +1,23 @@
-"""Places and tables on a disk and on S3: whole or not at all, and failures in one line."""
+"""Places on a disk and in buckets: read, written and listed, and failures in one line."""
 
-import gzip
-import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from bad_line import BadLine
 from conftest import BUCKET
 from servers import REPO, free_port
+from verdicts import verdicts
 
 from pipeline import storage
 from pipeline.errors import DataError
-from pipeline.records import Message, Problem, Step, Verdict
-from pipeline.storage import NamedErrors, Place, bucket, folders, gcs, held, s3
-
-
-def verdicts(count: int) -> list[Verdict]:
-    return [Verdict(f"{i:04d}", "symbolic", "correct", None if i % 2 else "é", "number", 0.1) for i in range(count)]
+from pipeline.records import Verdict
+from pipeline.storage import NamedErrors, Place, gcs, held, s3
 
 
 def test_a_place_is_written_read_listed_and_deleted(place: Place) -> None:
@@ -87,49 +77,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     assert child.returncode != 0 and "File too large" in child.stderr
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.parametrize("rows", [0, 1, 7])
-def test_a_table_keeps_its_rows_and_their_order(rows: int, place: Place) -> None:
-    assert storage.write_rows(place / "t", Verdict, verdicts(9), rows_per_file=3) == 9
-    assert storage.write_rows(place / "t", Verdict, verdicts(rows), rows_per_file=3) == rows
-    assert len((place / "t").files(".parquet")) == max(1, -(-rows // 3))
-    assert storage.read_rows(place / "t", Verdict) == verdicts(rows)
-    assert storage.count_rows(place / "t", Verdict) == rows
-    assert [row["trace_id"] for row in storage.iter_dicts(place / "t")] == [v.trace_id for v in verdicts(rows)]
-
-
-def test_one_parquet_file_is_a_table_too(place: Place) -> None:
-    storage.write_rows(place / "t", Verdict, verdicts(2))
-    assert len(list(storage.iter_dicts(place / "t" / "00000.parquet"))) == 2
-
-
-def test_a_missing_column_is_named(place: Place) -> None:
-    storage.write_rows(place / "t", Verdict, verdicts(1))
-    file = place / "t" / "00000.parquet"
-    table = pq.read_table(file.path, filesystem=file.filesystem).drop_columns(["matched_by"])
-    pq.write_table(table, file.path, filesystem=file.filesystem)
-    with pytest.raises(DataError, match="lacks the column 'matched_by': redo the stage"):
-        storage.read_rows(place / "t", Verdict)
-    with pytest.raises(DataError, match="lacks the column 'matched_by': redo the stage"):
-        list(storage.iter_dicts(place / "t", ["matched_by"]))
-
-
-def test_columns_of_a_later_version_are_ignored(place: Place) -> None:
-    folder = place / "t"
-    folder.make_folder()
-    table = pa.Table.from_pylist([{"role": "user", "content": "hi", "mood": "new"}])
-    pq.write_table(table, f"{folder.path}/0.parquet", filesystem=folder.filesystem)
-    assert storage.read_rows(folder, Message) == [Message("user", "hi")]
-
-
-def test_a_table_that_is_not_there_or_no_parquet_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no Parquet files"):
-        storage.read_rows(Place(str(tmp_path)), Problem)
-    (tmp_path / "0.parquet").write_bytes(b"garbage" * 10)
-    with pytest.raises(DataError, match="is no Parquet") as caught:
-        storage.read_rows(Place(str(tmp_path)), Step)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_one_line(place: Place) -> None:
@@ -203,36 +150,6 @@ def test_an_endpoint_that_is_no_url_is_one_line(endpoint: str) -> None:
             ask()
 
 
-READS = (
-    lambda table: storage.read_rows(table, Verdict),
-    lambda table: storage.read_slice(table, Verdict, 1, 2),
-    lambda table: storage.rows_at(table, [1]),
-    lambda table: list(storage.iter_dicts(table)),
-    lambda table: list(storage.batches(table / "00000.parquet", None, 10)),
-)
-
-
-@pytest.mark.parametrize("read", READS)
-def test_a_damaged_table_is_one_line_however_it_is_read(tmp_path: Path, read: Callable[[Place], object]) -> None:
-    table = Place(str(tmp_path / "table"))
-    storage.write_rows(table, Verdict, verdicts(1000))
-    file = tmp_path / "table" / "00000.parquet"
-    data = file.read_bytes()
-    file.write_bytes(data[:4] + b"\xff" * 200 + data[204:])
-    with pytest.raises(DataError, match=r"^cannot use '.*00000.parquet': .*: check [^\n]*$"):
-        read(table)
-
-
-def test_a_table_that_google_does_not_give_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object, **__: object) -> None:
-        raise ValueError("I/O operation on closed file")
-
-    storage.write_rows(Place(str(tmp_path)), Verdict, verdicts(3))
-    monkeypatch.setattr(pq, "ParquetFile", closed)
-    with pytest.raises(DataError, match=r"^cannot use '.*00000.parquet': .*: check bucket, credentials and endpoint$"):
-        storage.read_rows(Place(str(tmp_path)), Verdict)
-
-
 @pytest.mark.parametrize("uri", ["s3:///run", "gs:///run", "s3://bu cket/run", "gs://anonymous@bucket/run"])
 def test_a_uri_without_a_bucket_is_one_line(uri: str) -> None:
     for ask in (Place(uri).exists, held(Place(uri)).__enter__):
@@ -255,85 +172,6 @@ def test_a_folder_under_a_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Place(str(tmp_path / "file" / "run" / "x")).write(b"")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
-
-
-def test_a_folder_of_files_goes_up_and_comes_down_whole(place: Place, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    (model / "deep").mkdir(parents=True)
-    (model / "config.json").write_bytes(b"{}")
-    (model / "deep" / "weights").write_bytes(bytes(3 << 20))
-    storage.upload(model, place / "models" / "m")
-    fetched = storage.fetch(place / "models" / "m", tmp_path / "cache")
-    assert {str(p.relative_to(fetched)): p.stat().st_size for p in fetched.rglob("*") if p.is_file()} == {
-        "config.json": 2,
-        "deep/weights": 3 << 20,
-    }
-    assert storage.fetch(place / "models" / "m", tmp_path / "cache") == fetched
-
-
-def test_a_file_too_large_for_a_stream_goes_up_in_parts(
-    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S3 takes 10,000 parts, and pyarrow's are of 10 MiB whatever the size."""
-    monkeypatch.setattr(folders, "LARGEST_STREAM", 20 << 20)
-    monkeypatch.setattr(bucket, "MOST_PARTS", 2)
-    (tmp_path / "step/deep").mkdir(parents=True)
-    data = os.urandom(25 << 20)
-    (tmp_path / "step/deep/states ?.pt").write_bytes(data)
-    (tmp_path / "step/latest").write_bytes(b"1")
-    target = Place(f"s3://{BUCKET}/{tmp_path.name}/large", s3_endpoint)
-    storage.upload(tmp_path / "step", target)
-    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
-    tag = client.head_object(Bucket=BUCKET, Key=f"{tmp_path.name}/large/deep/states ?.pt")["ETag"]
-    assert tag.strip('"').endswith("-2")
-    back = storage.fetch(target, tmp_path / "back")
-    assert (back / "deep/states ?.pt").read_bytes() == data and (back / "latest").read_bytes() == b"1"
-    stalls = {"partNumber=2": 60.0}
-    monkeypatch.setattr(bucket, "PART_S", 3.0)
-    with BadLine(s3_endpoint, slow=stalls) as line, ThreadPoolExecutor() as threads:
-        stalled = Place(f"s3://{BUCKET}/{tmp_path.name}/stalled.pt", line.url)
-        put = threads.submit(bucket.put, tmp_path / "step/deep/states ?.pt", stalled)
-        while not line.slowed:
-            time.sleep(0.1)
-        stalls.clear()
-        put.result(timeout=40)
-        assert stalled.read() == data
-    nowhere = Place("s3://nobody-has-this/x", s3_endpoint)
-    with pytest.raises(
-        DataError, match=r"^cannot use 's3://nobody-has-this/x'.*check bucket, credentials and endpoint$"
-    ):
-        bucket.put(tmp_path / "step/deep/states ?.pt", nowhere)
-
-
-def test_other_content_is_fetched_anew(s3_endpoint: str, tmp_path: Path) -> None:
-    source = Place(f"s3://{BUCKET}/{tmp_path.name}/model", s3_endpoint)
-    (source / "w").write(b"old")
-    first = storage.fetch(source, tmp_path / "cache")
-    (source / "w").write(b"newer")
-    second = storage.fetch(source, tmp_path / "cache")
-    assert ((first / "w").read_bytes(), (second / "w").read_bytes()) == (b"old", b"newer")
-    folders = [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    assert sorted(folders) == sorted([first.name, second.name])
-
-
-def test_what_is_not_there_cannot_be_fetched(s3_endpoint: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        storage.fetch(Place(f"s3://{BUCKET}/{tmp_path.name}/none", s3_endpoint), tmp_path)
-
-
-def test_rows_at_positions_are_found_across_files(place: Place) -> None:
-    storage.write_rows(place, Verdict, verdicts(300), rows_per_file=140)
-    wanted = [299, 0, 139, 140, 65, 64, 64]
-    assert [row["trace_id"] for row in storage.rows_at(place, wanted)] == [
-        "0000",
-        "0064",
-        "0065",
-        "0139",
-        "0140",
-        "0299",
-    ]
-    assert storage.rows_at(place, [300]) == [] and storage.rows_at(place, []) == []
-    assert storage.read_columns(place, ["trace_id"])["trace_id"].to_pylist() == [f"{i:04d}" for i in range(300)]
 
 
 WORK = """
@@ -387,39 +225,3 @@ def test_storage_that_lets_nobody_in_is_said_in_one_line(store: Store) -> None:
             ) as told:
                 work()
             assert "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize("name", ["a.json.gz", "b.bz2", "deep/c.txt"])
-def test_what_is_written_or_brought_somewhere_comes_back_as_it_was(name: str, place: Place, tmp_path: Path) -> None:
-    (tmp_path / "from" / name).parent.mkdir(parents=True)
-    data = gzip.compress(b"x" * 1000)
-    (tmp_path / "from" / name).write_bytes(data)
-    storage.upload(tmp_path / "from", place / "to")
-    assert storage.fetch(place / "to", tmp_path / "back").joinpath(name).read_bytes() == data
-    (place / "written" / name).write(data)
-    assert storage.fetch(place / "written", tmp_path / "back").joinpath(name).read_bytes() == data
-
-
-READS = """
-import sys
-from pipeline import storage
-place = storage.Place(*sys.argv[1:])
-next(storage.iter_dicts(place))
-storage.read_columns(place, ["trace_id"])
-"""
-
-
-def test_a_process_that_read_a_table_in_a_bucket_ends_well(s3_endpoint: str) -> None:
-    place = Place(f"s3://{BUCKET}/ends", s3_endpoint)
-    storage.write_rows(place, Verdict, verdicts(80), rows_per_file=10)
-    command = [sys.executable, "-c", READS, place.uri, s3_endpoint]
-    for _ in range(6):
-        assert subprocess.run(command, cwd=REPO, timeout=30).returncode == 0
-
-
-def test_a_file_that_would_leave_its_folder_is_not_fetched(s3_endpoint: str, tmp_path: Path) -> None:
-    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
-    client.put_object(Bucket=BUCKET, Key="model/../../outside.txt", Body=b"x")
-    with pytest.raises(DataError, match="would be written outside of its folder"):
-        storage.fetch(Place(f"s3://{BUCKET}/model", s3_endpoint), tmp_path / "deep" / "cache")
-    assert not list(tmp_path.rglob("outside.txt"))
