@@ -10,9 +10,8 @@ seconds of a core (imports, more than half of it), so hundreds want a machine of
     python benchmarks/scale_sim.py --sizes 8x25 --latency 40 --seconds 500
 
 The rate is the slope of a line through the counts of answers, from the moment when all actors are there, and a tenth of the answers, to
-nine tenths of them. Exit status 1 where up to
-eight nodes of one actor each make less than 0.9 of linear, or eight less than 115 requests a second at 2 s. Recorded in
-`benchmarks/results/scale.md`.
+nine tenths of them. Exit status 1 where up to eight nodes of one actor each make less than 0.9 of linear, or eight less than 115 requests
+a second at 2 s. Recorded in `benchmarks/results/scale.md`.
 """
 
 import argparse
