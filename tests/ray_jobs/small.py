@@ -1,6 +1,8 @@
 """A run of a few sums, small enough to go through the stages in seconds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from pipeline.config import Config
 
 SUMS = [(a, b) for a in range(11, 19) for b in range(21, 29)]
 REPO = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "ray_jobs"]
 
 
 def problem(a: int, b: int) -> str:
@@ -71,6 +74,13 @@ def arguments(stage: str, settings: list[str]) -> list[str]:
     """A command line."""
     flags = [flag for setting in settings for flag in ("--set", setting)]
     return [stage, "--config", str(REPO / "configs/demo.yaml"), *flags]
+
+
+def run(stage: str, settings: list[str], environment: dict[str, str] | None = None) -> None:
+    """A command in a process of its own, which has to succeed."""
+    command = [*COMMAND, *arguments(stage, settings)]
+    done = subprocess.run(command, cwd=REPO, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, f"{stage}: exit status {done.returncode}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
 def config(settings: list[str]) -> Config:

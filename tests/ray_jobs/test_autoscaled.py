@@ -115,12 +115,6 @@ def settings_of(sums: Path, tmp_path: Path, start_teacher: Any) -> list[str]:
     return [*small.overrides(sums, root, teacher.url), "cluster.wait_s=120", "teacher.max_in_flight=8"]
 
 
-def run(stage: str, settings: list[str], environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "ray_jobs", *small.arguments(stage, settings)]
-    done = subprocess.run(command, cwd=small.REPO, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
 def test_workers_come_for_a_stage_do_all_its_work_and_go(
     tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]
 ) -> None:
@@ -135,7 +129,7 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
 
     for stage in ("curate", "distill"):
         all_go()
-        run(stage, settings, environment)
+        small.run(stage, settings, environment)
     made = StageFolder(root_of(small.config(settings)), "distill").require()
     assert made.rows_out == len(small.SUMS)
 
@@ -158,7 +152,7 @@ def test_work_without_gpus_spares_a_node_with_some_that_is_up(
         try:
             until(lambda: len(alive(dashboard)) == 2 or holder.poll() is not None, lambda: str(alive(dashboard)))
             for stage in ("curate", "distill"):
-                run(stage, settings, environment)
+                small.run(stage, settings, environment)
         finally:
             holder.kill()
     with_gpus = {node.node_id for node in list_nodes(dashboard) if node.resources_total.get("GPU")}

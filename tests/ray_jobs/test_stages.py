@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,7 +23,6 @@ from pipeline.storage import Place, read_rows
 from pipeline.verify.by_id import ById
 from ray_jobs import cli, tables, verify
 
-COMMAND = [sys.executable, "-m", "ray_jobs"]
 QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 pytestmark = pytest.mark.ray
@@ -221,8 +219,8 @@ def distilling(sums: Path, teacher: Teacher, answers: int) -> tuple[subprocess.P
     settings = [
         *small.overrides(sums, str(sums / "run"), teacher.url), "teacher.max_in_flight=2", "distill.actors=1"
     ]  # fmt: skip
-    subprocess.run([*COMMAND, *small.arguments("curate", settings)], cwd=small.REPO, check=True, **QUIET)
-    driver = subprocess.Popen([*COMMAND, *small.arguments("distill", settings)], cwd=small.REPO, **QUIET)
+    small.run("curate", settings)
+    driver = subprocess.Popen([*small.COMMAND, *small.arguments("distill", settings)], cwd=small.REPO, **QUIET)
     deadline = time.monotonic() + 120
     while teacher.stats()["answers"] < answers:
         assert time.monotonic() < deadline and driver.poll() is None
@@ -240,7 +238,7 @@ def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher
     durable = durable_requests(sums / "run/3_distill/responses")
     before = teacher.answered()
     assert 8 <= len(durable) <= len(before) < len(small.SUMS)
-    subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
+    small.run("distill", settings[:-2])
     after = teacher.answered()
     assert all(after[request] == before[request] for request in durable)
     assert StageFolder(root_of(small.config(settings)), "distill").require().rows_out == len(small.SUMS)
@@ -258,7 +256,7 @@ def test_a_driver_that_is_asked_to_end_stores_what_is_under_way_and_pays_for_not
     assert stage.manifest() is None and (stage.place / "interrupted.json").exists()
     assert durable_requests(sums / "run/3_distill/responses") == set(answered := teacher.answered())
 
-    subprocess.run([*COMMAND, *small.arguments("distill", settings[:-2])], cwd=small.REPO, check=True, **QUIET)
+    small.run("distill", settings[:-2])
     assert teacher.stats()["answered_again"] == 0
     assert stage.require().stored_replies == len(answered) < len(small.SUMS)
     assert not (stage.place / "interrupted.json").exists()
