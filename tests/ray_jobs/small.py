@@ -1,6 +1,7 @@
 """A run of a few sums, small enough to go through the stages in seconds."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,10 +77,15 @@ def arguments(stage: str, settings: list[str]) -> list[str]:
     return [stage, "--config", str(REPO / "configs/demo.yaml"), *flags]
 
 
+def alone() -> dict[str, str]:
+    """The environment of a command that starts a Ray of its own, whatever runs on this machine or was left there by a crash."""
+    return {**os.environ, "RAY_ADDRESS": "local"}
+
+
 def run(stage: str, settings: list[str], environment: dict[str, str] | None = None) -> None:
-    """A command in a process of its own, which has to succeed."""
+    """A command in a process of its own, which has to succeed; `alone` by default."""
     command = [*COMMAND, *arguments(stage, settings)]
-    done = subprocess.run(command, cwd=REPO, env=environment, text=True, capture_output=True)
+    done = subprocess.run(command, cwd=REPO, env=environment or alone(), text=True, capture_output=True)
     assert done.returncode == 0, f"{stage}: exit status {done.returncode}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 

@@ -1,7 +1,6 @@
 """Any endpoint can be evaluated: a faulty one, and one whose evaluation was killed half-way."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -80,9 +79,9 @@ def test_an_evaluation_that_is_killed_half_way_makes_no_answer_twice(tmp_path: P
     teacher = start_teacher(write_traces(tmp_path), "--latency", "1.0", "--log", str(log))
     chosen = settings(tmp_path, teacher.url)
     command = [sys.executable, "-m", "ray_jobs", *small.arguments("evaluate", chosen)]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": small.REPO}
-    environment = {**os.environ, "RAY_ADDRESS": "local"}
-    driver = subprocess.Popen(command, env=environment, **quiet)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet |= {"cwd": small.REPO, "env": small.alone()}
+    driver = subprocess.Popen(command, **quiet)
     deadline = time.monotonic() + 200
     try:
         while teacher.stats()["answers"] < PROBLEMS * SAMPLES // 2:
@@ -94,7 +93,7 @@ def test_an_evaluation_that_is_killed_half_way_makes_no_answer_twice(tmp_path: P
         driver.wait()
     time.sleep(8)  # what the workers still do when their driver is gone
     before = len(log.read_text().splitlines())
-    subprocess.run(command, env=environment, check=True, timeout=300, **quiet)
+    subprocess.run(command, check=True, timeout=300, **quiet)
     times = Counter(json.loads(line)["request"] for line in log.read_text().splitlines())
     made = StageFolder(root_of(small.config(chosen)), "evaluate").require()
     assert len(times) == PROBLEMS * SAMPLES == made.rows_out

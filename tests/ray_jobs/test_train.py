@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import small
 import yaml
 
 sys.path.append(str(Path(__file__).parents[1] / "pipeline" / "train"))
@@ -307,7 +308,7 @@ def test_a_worker_is_killed_then_the_driver_then_one_worker_goes_on(unbroken, mo
     file = tmp_path / "config.yaml"
     code = "import sys; from pipeline.config import load; from ray_jobs.train import run; run(load(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(file)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ADDRESS": "local"}
+    environment = {**small.alone(), "PYTHONPATH": os.pathsep.join(sys.path)}
     config = prepare(tmp_path, model_folder, checkpoint_every=1)
     file.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
