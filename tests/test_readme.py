@@ -42,7 +42,9 @@ def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
     read = "from pipeline.storage import Place; print(Place('s3://bucket/demo/1_curate/manifest.json').read().decode())"
     here = here.replace("ray stop; kill", f'python -c "{read}"; ray stop; kill')
     script = tmp_path / "commands.sh"
-    script.write_text(f"{needs_none}test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600\n{here}{log}")
+    ends = "trap 'ray stop; kill %1' ERR"  # what goes on keeps this test's pipe open
+    safe = "test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600"
+    script.write_text(f"{ends}\n{needs_none}{safe}\n{here}{log}")
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", "runs", ".git", "*_cache"))
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
