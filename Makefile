@@ -13,7 +13,7 @@ demo: $(READY)  ## from raw problems to the report of an evaluated student
 	$(BIN)/python -m ray_jobs run --config configs/demo.yaml
 
 test: $(READY)  ## everything but the hour-long proofs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations 30
 
 test-slow: $(READY)  ## the long proofs, before a release
 	$(BIN)/python -m pytest -m slow --timeout 3600
