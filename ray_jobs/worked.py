@@ -55,7 +55,8 @@ def figures(lost_workers: int = 0) -> dict[str, Any]:
         if is_new:
             new[name] += 1
         if name != TRAINS:
-            died = actor["State"] == "DEAD" and (_died(actor) or (is_new and _ended_unfound(actor, nodes)))
+            works_here = is_new or name.startswith(SERVES)
+            died = actor["State"] == "DEAD" and (_died(actor) or (works_here and _ended_unfound(actor, nodes)))
             lost_actors += actor["NumRestarts"] - restarts_earlier + died
     lost = {"nodes": len(nodes.keys() - _nodes_lost_earlier), "actors": lost_actors}
     return {
@@ -85,7 +86,8 @@ def _died(actor: dict[str, Any]) -> bool:
 def _ended_unfound(actor: dict[str, Any], lost_nodes: dict[str, int]) -> bool:
     """Whether one was ended while its node may have been lost and not found dead yet, which takes Ray a minute at most.
 
-    So Ray Data ends an actor of a lost node where others have done its work: for all that Ray knows, that was no loss.
+    So Ray Data ends an actor of a lost node where others have done its work, and Ray Serve one that does not answer: for all that
+    Ray knows, that was no loss.
     """
     found = lost_nodes.get(actor["Address"]["NodeID"])
     if found is None or actor["DeathCause"].actor_died_error_context.reason not in ASKED_FOR:

@@ -28,8 +28,12 @@ from ray_jobs import worked
 class Actor:
     def is_there(self): return True
 
-def started(node):
-    actor = Actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+@ray.remote(num_cpus=0)
+class ServeReplica:
+    def is_there(self): return True
+
+def started(node, kind=Actor):
+    actor = kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
     assert ray.get(actor.is_there.remote())
     return actor
 
@@ -40,7 +44,7 @@ def ended(actor):
 
 ray.init(address="auto", log_to_driver=False)
 stays, goes = sys.argv[1:]
-earlier = started(goes)
+earlier, replica = started(goes), started(goes, ServeReplica)
 worked.begin()
 ended(earlier)
 ended(started(stays))
@@ -49,8 +53,9 @@ killed, dropped = started(goes), started(goes)
 time.sleep(7)
 print("to be lost", flush=True)
 sys.stdin.readline()
-ids = [actor._actor_id.hex() for actor in (killed, dropped)]
+ids = [actor._actor_id.hex() for actor in (killed, replica, dropped)]
 ray.kill(killed)
+ray.kill(replica)
 del dropped
 while "nodes" not in (figures := worked.figures())["lost"]:
     time.sleep(0.2)
@@ -77,8 +82,8 @@ def test_actors_of_a_lost_node_are_lost_though_they_were_ended_before_the_node_w
             finally:
                 driver.kill()
     (figures,) = (json.loads(line) for line in said.splitlines() if line.startswith("{"))  # between words of Ray's
-    assert not {1, 3} & set(figures.pop("reasons")), "Ray takes neither's end as a loss"
-    assert figures["lost"] == {"nodes": 1, "actors": 2}, (
-        "not one of before, nor one that ended long before, or elsewhere"
+    assert not {1, 3} & set(figures.pop("reasons")), "Ray takes no end of theirs as a loss"
+    assert figures["lost"] == {"nodes": 1, "actors": 3}, (
+        "of those of before the one that serves, none that ended long before, or elsewhere"
     )
     assert figures["ray_actors"] == {"Actor": 4}
