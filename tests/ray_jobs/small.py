@@ -12,7 +12,6 @@ from pipeline.config import Config
 
 SUMS = [(a, b) for a in range(11, 19) for b in range(21, 29)]
 REPO = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "ray_jobs"]
 
 
 def problem(a: int, b: int) -> str:
@@ -72,9 +71,14 @@ def overrides(folder: Path, root: str, teacher_url: str) -> list[str]:
 
 
 def arguments(stage: str, settings: list[str]) -> list[str]:
-    """A command line."""
+    """What follows `longthought` on a command line."""
     flags = [flag for setting in settings for flag in ("--set", setting)]
     return [stage, "--config", str(REPO / "configs/demo.yaml"), *flags]
+
+
+def command(stage: str, settings: list[str]) -> list[str]:
+    """A command line for a process of its own, to be started in `REPO`."""
+    return [sys.executable, "-m", "ray_jobs", *arguments(stage, settings)]
 
 
 def alone() -> dict[str, str]:
@@ -84,8 +88,8 @@ def alone() -> dict[str, str]:
 
 def run(stage: str, settings: list[str], environment: dict[str, str] | None = None) -> None:
     """A command in a process of its own, which has to succeed; `alone` by default."""
-    command = [*COMMAND, *arguments(stage, settings)]
-    done = subprocess.run(command, cwd=REPO, env=environment or alone(), text=True, capture_output=True)
+    environment = environment or alone()
+    done = subprocess.run(command(stage, settings), cwd=REPO, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, f"{stage}: exit status {done.returncode}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 

@@ -51,7 +51,7 @@ def test_a_bucket_that_may_not_be_written_is_said_before_the_teacher_is_asked(
     teacher = start_teacher(tmp_path / "traces.jsonl")
     with BadLine(s3, denied=denied) as line:
         settings = small_run.settings(tmp_path, Place("s3://bucket/denied", line.url), teacher.url)
-        command = [sys.executable, "-m", "ray_jobs", *small.arguments("run", settings)]
+        command = small.command("run", settings)
         done = subprocess.run(command, cwd=small.REPO, text=True, capture_output=True)
     assert done.returncode == 2 and done.stdout == ""
     (said,) = done.stderr.splitlines()

@@ -32,8 +32,8 @@ def test_a_killed_driver_submits_nothing_twice(tmp_path: Path, start_teacher: An
     said = tmp_path / "said.txt"
     with said.open("w") as stream:
         quiet: dict[str, Any] = {"stdout": stream, "stderr": subprocess.STDOUT, "cwd": small.REPO, "env": small.alone()}
-        subprocess.run([*small.COMMAND, *small.arguments("curate", settings)], check=True, **quiet)
-        driver = subprocess.Popen([*small.COMMAND, *small.arguments("distill", settings)], **quiet)
+        subprocess.run(small.command("curate", settings), check=True, **quiet)
+        driver = subprocess.Popen(small.command("distill", settings), **quiet)
         deadline = time.monotonic() + 200
         while not teacher.stats()["batches"]:
             assert time.monotonic() < deadline and driver.poll() is None, said.read_text()[-2000:]
@@ -44,7 +44,7 @@ def test_a_killed_driver_submits_nothing_twice(tmp_path: Path, start_teacher: An
         submitted = teacher.stats()["batches"]
         assert submitted == [COUNT] and teacher.stats()["answers"] == 0
         time.sleep(5)  # what the workers still do when their driver is gone
-        subprocess.run([*small.COMMAND, *small.arguments("distill", settings)], check=True, timeout=300, **quiet)
+        subprocess.run(small.command("distill", settings), check=True, timeout=300, **quiet)
     counted = teacher.stats()
     made = StageFolder(root_of(small.config(settings)), "distill").require()
     assert made.rows_in == made.rows_out == COUNT

@@ -148,7 +148,7 @@ def test_a_cluster_of_one_cpu_says_what_it_lacks_in_time(settings, sums, start_t
 @pytest.mark.ray
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
 def test_an_address_where_no_ray_is_told_in_one_line(settings, address):
-    command = [sys.executable, "-m", "ray_jobs", *small.arguments("curate", settings)]
+    command = small.command("curate", settings)
     environment = {**os.environ, "RAY_ADDRESS": address}
     ended = subprocess.run(command, cwd=small.REPO, env=environment, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 2, ended.stderr[-2000:]
@@ -159,7 +159,7 @@ def test_an_address_where_no_ray_is_told_in_one_line(settings, address):
 def test_a_ray_that_a_crash_left_here_is_told_in_one_line(settings, tmp_path):
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
-    command = [sys.executable, "-m", "ray_jobs", *small.arguments("curate", settings)]
+    command = small.command("curate", settings)
     environment = {**os.environ, "RAY_TMPDIR": str(tmp_path)}
     environment.pop("RAY_ADDRESS", None)
     ended = subprocess.run(command, cwd=small.REPO, env=environment, capture_output=True, text=True, timeout=200)

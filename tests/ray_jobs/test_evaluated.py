@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -78,7 +77,7 @@ def test_an_evaluation_that_is_killed_half_way_makes_no_answer_twice(tmp_path: P
     log = tmp_path / "served.log"
     teacher = start_teacher(write_traces(tmp_path), "--latency", "1.0", "--log", str(log))
     chosen = settings(tmp_path, teacher.url)
-    command = [sys.executable, "-m", "ray_jobs", *small.arguments("evaluate", chosen)]
+    command = small.command("evaluate", chosen)
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     quiet |= {"cwd": small.REPO, "env": small.alone()}
     driver = subprocess.Popen(command, **quiet)

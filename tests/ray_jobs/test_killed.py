@@ -68,18 +68,14 @@ def test_kills_cost_what_was_under_way_and_nothing_durable(
     said = tmp_path / "said.txt"
     with said.open("w") as stream:
         quiet = {"stdout": stream, "stderr": subprocess.STDOUT, "cwd": small.REPO, "env": small.alone()}
-        subprocess.run([*small.COMMAND, *small.arguments("curate", settings)], check=True, **quiet)
-        driver = subprocess.Popen([*small.COMMAND, *small.arguments("distill", settings)], **quiet)
+        subprocess.run(small.command("curate", settings), check=True, **quiet)
+        driver = subprocess.Popen(small.command("distill", settings), **quiet)
         deadline = time.monotonic() + 200
         while teacher.stats()["answers"] < 20:
             assert time.monotonic() < deadline and driver.poll() is None, said.read_text()[-2000:]
             time.sleep(0.2)
         second = subprocess.Popen(
-            [*small.COMMAND, *small.arguments("distill", settings)],
-            cwd=small.REPO,
-            env=small.alone(),
-            stderr=subprocess.PIPE,
-            text=True,
+            small.command("distill", settings), cwd=small.REPO, env=small.alone(), stderr=subprocess.PIPE, text=True
         )
         under_way = 0
         asked_again_before: list[tuple[float, set[str]]] = []
@@ -100,7 +96,7 @@ def test_kills_cost_what_was_under_way_and_nothing_durable(
         assert second.returncode == 2 and refusal.count("\n") == 1, refusal
         assert "is held by another run: " in refusal and f"(process {driver.pid})" in refusal
         time.sleep(5)  # what the workers still do when their driver is gone
-        subprocess.run([*small.COMMAND, *small.arguments("distill", settings)], check=True, timeout=300, **quiet)
+        subprocess.run(small.command("distill", settings), check=True, timeout=300, **quiet)
 
     made = stage.require()
     assert made.rows_in == made.rows_out == PROBLEMS

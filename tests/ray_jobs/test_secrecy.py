@@ -6,7 +6,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -71,12 +70,11 @@ def test_a_planted_key_is_nowhere_to_be_found(sums: Path, start_teacher: Any, mo
     }
     environment.pop("RAY_ADDRESS", None)
     said = sums / "said.txt"
-    command = [sys.executable, "-m", "ray_jobs"]
     try:
         with said.open("w") as stream:
             to = {"stdout": stream, "stderr": subprocess.STDOUT, "cwd": small.REPO, "env": environment}
-            subprocess.run([*command, *small.arguments("curate", settings)], check=True, **to)
-            driver = subprocess.Popen([*command, *small.arguments("distill", settings)], **to)
+            subprocess.run(small.command("curate", settings), check=True, **to)
+            driver = subprocess.Popen(small.command("distill", settings), **to)
             deadline = time.monotonic() + 150
             while teacher.stats()["answers"] < 10:
                 assert time.monotonic() < deadline and driver.poll() is None, said.read_text()[-2000:]
@@ -90,9 +88,9 @@ def test_a_planted_key_is_nowhere_to_be_found(sums: Path, start_teacher: Any, mo
             assert driver.wait(timeout=250) == 0, said.read_text()[-2000:]
             # a key that is refused (by a server that repeats it: tests/pipeline/test_chat_batches.py)
             wrong = [*settings, "teacher.api_key_env=WRONG_KEY", f"storage.root={sums / 'refused'}"]
-            subprocess.run([*command, *small.arguments("curate", wrong)], check=True, **to)
+            subprocess.run(small.command("curate", wrong), check=True, **to)
             to["env"] = {**environment, "WRONG_KEY": KEY + "x"}
-            assert subprocess.run([*command, *small.arguments("distill", wrong)], **to).returncode == 2
+            assert subprocess.run(small.command("distill", wrong), **to).returncode == 2
         assert sum(teacher.stats()["by_fault"].values()) > 3
         assert "check the key in the environment variable WRONG_KEY" in said.read_text()
         assert holding(sums) == [] and holding(session) == []

@@ -220,8 +220,7 @@ def distilling(sums: Path, teacher: Teacher, answers: int) -> tuple[subprocess.P
         *small.overrides(sums, str(sums / "run"), teacher.url), "teacher.max_in_flight=2", "distill.actors=1"
     ]  # fmt: skip
     small.run("curate", settings)
-    command = [*small.COMMAND, *small.arguments("distill", settings)]
-    driver = subprocess.Popen(command, cwd=small.REPO, env=small.alone(), **QUIET)
+    driver = subprocess.Popen(small.command("distill", settings), cwd=small.REPO, env=small.alone(), **QUIET)
     deadline = time.monotonic() + 120
     while teacher.stats()["answers"] < answers:
         assert time.monotonic() < deadline and driver.poll() is None
