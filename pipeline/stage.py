@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.config import STAGES, Config, as_yaml, fingerprint
 from pipeline.errors import ConfigError, DataError, InvariantError
 from pipeline.records import Rejected
-from pipeline.storage import Place, write_rows
+from pipeline.storage import Place, confirm, write_rows
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,7 @@ class StageRun:
             git_revision=git_revision(),
             **figures,
         )
+        confirm(self.root)
         self.folder.resume()  # a run that lost its hold to this one may have left word since
         (self.folder.place / "manifest.json").write(json.dumps(dataclasses.asdict(manifest), indent=1).encode())
         return manifest

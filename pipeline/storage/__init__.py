@@ -6,7 +6,7 @@ busy bucket for longer than pyarrow would, `gcs` for less long; `bucket` is for 
 """
 
 from pipeline.storage.folders import fetch, fetched_path, filled, upload
-from pipeline.storage.hold import held
+from pipeline.storage.hold import confirm, held
 from pipeline.storage.place import NamedErrors, Place
 from pipeline.storage.tables import (
     batches,
@@ -27,6 +27,7 @@ __all__ = [
     "Place",
     "batches",
     "column_names",
+    "confirm",
     "count_rows",
     "fetch",
     "fetched_path",

@@ -33,8 +33,8 @@ ANSWER_S = 10.0
 """Longest wait for an answer: there is time for several tries before others may take the hold for stale."""
 TRIES = 3
 """To write a hold at the begin of a run."""
-STALE_S = 60.0
-"""A hold that was not renewed for so long is that of a run that ended without a word."""
+STALE_S = 120.0
+"""A hold that was not renewed for so long is that of a run that ended without a word. A run survives storage that is silent for less."""
 GCS_STALE_S = 300.0
 """The same in Google's storage: where that does not answer, pyarrow may stop all of a process for two minutes."""
 
@@ -54,6 +54,16 @@ def held(root: Place, lost: Callable[[], None] = lambda: None) -> Iterator[None]
         hold = contextlib.nullcontext()
     with hold:
         yield
+
+
+def confirm(root: Place) -> None:
+    """Renew this process's hold on the root now, if it has one: before a stage is called complete.
+
+    Raises ResourceError where another run took it over, as it may while all of this process's machine stands still.
+    """
+    for hold in _bucket_holds:
+        if hold.root == root:
+            hold.confirm()
 
 
 def _who() -> str:
@@ -89,13 +99,14 @@ def _held_on_disk(root: Place) -> Iterator[None]:
 def _held_in_bucket(root: Place, lost: Callable[[], None]) -> Iterator[None]:
     hold = _Hold(root, lost)
     hold.take()
+    _bucket_holds.append(hold)
     try:
         yield
     except BaseException:
-        if hold.lost:  # whatever ended it then
-            raise ResourceError(f"{root.uri} {hold.lost}: this one ends") from None
+        hold.require()  # whatever ended it then
         raise
     finally:
+        _bucket_holds.remove(hold)
         hold.release()
 
 
@@ -103,13 +114,16 @@ class _Hold:
     """The file in object storage, and the thread that renews it."""
 
     def __init__(self, root: Place, when_lost: Callable[[], None]) -> None:
-        self.lost = ""
+        self.root = root
+        self._lost = ""
         """What became of it, where it is not ours any more."""
         self._when_lost = when_lost
         self._stale_s = GCS_STALE_S if root.uri.startswith("gs://") else STALE_S
         self._file = _File(root)
         self._content = {"holder": _who(), "owner": uuid.uuid4().hex}
         self._version: Any = None
+        self._renewed_at = 0.0
+        self._renewing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="hold", daemon=True)
 
@@ -121,7 +135,8 @@ class _Hold:
         self._version = self._written(found.version if found else None)
         if self._version is None:
             now = self._file.read()
-            raise _refusal(self._file.root, now.holder if now else "it has just begun")
+            raise _refusal(self.root, now.holder if now else "it has just begun")
+        self._renewed_at = time.monotonic()
         self._thread.start()
 
     def _watched(self, found: "_Found") -> "_Found":
@@ -131,13 +146,13 @@ class _Hold:
             if silent_s > 1.5 * RENEW_S and not told:  # a run that lives would have said so
                 told = True
                 left = f"{self._stale_s - silent_s:.0f} s more for a sign of life"
-                print(f"{self._file.root.uri} is held by {found.holder}: waiting {left}", flush=True)
+                print(f"{self.root.uri} is held by {found.holder}: waiting {left}", flush=True)
             time.sleep(RENEW_S / 5)
             now = self._file.read()
             if now is not None and now.released:
                 return now
             if now is None or now.version != found.version:
-                raise _refusal(self._file.root, now.holder if now else found.holder)
+                raise _refusal(self.root, now.holder if now else found.holder)
         print(f"taking over: {found.holder} gives none", flush=True)
         return found
 
@@ -148,26 +163,41 @@ class _Hold:
                 return self._file.write(self._content, replacing=replacing)
         return self._file.write(self._content, replacing=replacing)
 
-    def _renew(self) -> None:
-        renewed, pause = time.monotonic(), RENEW_S
-        while not self._ended.wait(pause):
+    def require(self) -> None:
+        """Raises ResourceError where it is not ours any more."""
+        if self._lost:
+            raise ResourceError(f"{self.root.uri} {self._lost}: this one ends")
+
+    def confirm(self) -> None:
+        """`require`, once storage was asked."""
+        self._renewal()
+        self.require()
+
+    def _renewal(self) -> bool:
+        """Whether storage took one. Ours it is for as long as the next try, repeated for a while, ends before others may take it for stale."""
+        with self._renewing:
+            if self._lost:
+                return False
             asked = time.monotonic()
             try:
-                version = self._file.write(self._content, replacing=self._version)
-            except DataError:
-                # Ours it is for as long as the next try, repeated for a while, ends before others may take it for stale.
-                pause = RENEW_S / 10
-                silence = time.monotonic() - renewed
-                if silence + pause + 2 * ANSWER_S > self._stale_s:
-                    self.lost = (
+                self._version = self._file.write(self._content, replacing=self._version)
+            except Exception:  # whatever it is: a run that does not know of its loss would write into another's root
+                silence = time.monotonic() - self._renewed_at
+                if silence + RENEW_S / 10 + 2 * ANSWER_S > self._stale_s:
+                    self._lost = (
                         f"is not held any more: storage took no renewal for {silence:.0f} s, and another run may come"
                     )
-            else:
-                pause = RENEW_S
-                if version is None:
-                    self.lost = "was taken over by another run while this one could not renew its hold"
-                self._version, renewed = version, asked
-            if self.lost:
+                return False
+            self._renewed_at = asked
+            if self._version is None:
+                self._lost = "was taken over by another run while this one could not renew its hold"
+            return True
+
+    def _renew(self) -> None:
+        pause = RENEW_S
+        while not self._ended.wait(pause):
+            pause = RENEW_S if self._renewal() else RENEW_S / 10
+            if self._lost:
                 self._when_lost()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
@@ -176,9 +206,13 @@ class _Hold:
         """Let others begin at once. Conditional, like all that is written: a hold that is lost stays the other's."""
         self._ended.set()
         self._thread.join()
-        if not self.lost:
+        if not self._lost:
             with contextlib.suppress(DataError):  # the next run waits until it is stale
                 self._file.write({**self._content, "released": True}, replacing=self._version)
+
+
+_bucket_holds: list[_Hold] = []
+"""Those of this process."""
 
 
 @dataclass(frozen=True)

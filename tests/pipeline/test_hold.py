@@ -128,6 +128,35 @@ def test_a_run_whose_hold_was_taken_over_ends(
     assert found is not None and found.holder == "another" and not found.released
 
 
+def test_a_stage_is_not_called_complete_in_a_root_that_another_run_has_taken(s3_endpoint: str, tmp_path: Path) -> None:
+    # As after a pause of the whole machine, before the thread that renews has looked.
+    root = Place(f"s3://{BUCKET}/{tmp_path.name}", s3_endpoint)
+    with pytest.raises(ResourceError, match="was taken over by another run"), hold.held(root):
+        hold.confirm(root)
+        file = hold._File(root)
+        found = file.read()
+        assert found is not None and file.write({"holder": "another"}, replacing=found.version)
+        hold.confirm(root / "of another run")
+        hold.confirm(root)
+        raise AssertionError
+    hold.confirm(root)
+
+
+def test_a_hold_that_cannot_be_renewed_for_whatever_reason_ends_the_run(
+    root: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if root.is_local:
+        pytest.skip("a lock of the operating system is not renewed")
+    monkeypatch.setattr(hold, "ANSWER_S", 0.3)
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of threads")
+
+    with pytest.raises(ResourceError, match="took no renewal"), hold.held(root):
+        monkeypatch.setattr(hold._File, "write", broken)
+        time.sleep(60)
+
+
 @pytest.mark.parametrize("fault", ["answers_lost", "mute", "silent"])
 def test_a_renewal_whose_answer_is_lost_is_no_loss(
     s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
