@@ -160,7 +160,8 @@ def train(
         steps.append(record)
         caller.stepped(record)
         done = len(steps)
-        if done < schedule.steps and (done % settings.checkpoint_every == 0 or caller.leaving()):
+        # Asked after every step: what is due anyway serves a stop as well.
+        if done < schedule.steps and (caller.leaving() or done % settings.checkpoint_every == 0):
             with clock.phase("checkpoint"), _last_good(saved):
                 kept = caller.save(done, lambda folder: checkpoints.write(engine, settings, recipe, steps, folder))
             saved = done if kept else saved

@@ -67,15 +67,19 @@ class Keeper(loop.Caller):
 
 
 class Leaver(Keeper):
-    """Its node is taken away after three steps."""
+    """Its node is taken away after three steps; keeps the checkpoint of that moment alone."""
 
-    done = 0
+    done = heard = 0
 
     def stepped(self, step):
         self.done = step.step + 1
 
     def leaving(self):
+        self.heard = self.done if self.done == 3 else self.heard
         return self.done == 3
+
+    def save(self, done, write):
+        return done == self.heard and super().save(done, write)
 
 
 class FullDisk(Keeper):
@@ -160,6 +164,7 @@ def variants(world_size: int, folder: Path):
         yield "offloaded", train(folder, zero_stage=2, offload="cpu")
         yield "weights offloaded", train(folder, zero_stage=3, offload="cpu", offload_weights=True)
         yield "left", train(folder, zero_stage=2, keep=folder / "left", keeper=Leaver)
+        yield "left when due", train(folder, zero_stage=2, checkpoint_every=3, keep=folder / "due", keeper=Leaver)
         whole = {"epochs": 20, "zero_stage": 2}
         yield "packed", train(folder, rows_per_step=len(rows_of(200)), **whole)
         yield "one example a row", train(folder, alone=True, rows_per_step=len(tiny.examples(30)), **whole)
@@ -303,8 +308,9 @@ def test_what_is_exported_is_what_was_trained(results, exported, trained):
     assert torch.equal(torch.cat([each.flatten() for each in loaded.parameters()]), results[2][trained]["weights"])
 
 
-def test_a_node_that_is_taken_away_leaves_a_checkpoint(results):
-    assert [path.name for path in (results["folder"] / "left").iterdir()] == ["3"]
+@pytest.mark.parametrize("kept", ["left", "due"])
+def test_a_node_that_is_taken_away_leaves_a_checkpoint(results, kept):
+    assert [path.name for path in (results["folder"] / kept).iterdir()] == ["3"]
 
 
 def test_packed_trains_as_unpacked(results):
