@@ -5,7 +5,7 @@ In: a local folder or a `Place`. Out: the same files at the other end; a local p
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,8 +66,8 @@ def fetched_path(source: Place, into: Path) -> Path:
     return into / records.digest(source.uri, files)
 
 
-def fetch(source: Place, into: Path) -> Path:
-    """A local folder with the files of a place: itself where it is local, else a copy.
+def fetch(source: Place, into: Path, endings: tuple[str, ...] = ("",)) -> Path:
+    """A local folder with the files of a place whose names end so: itself where it is local, else a copy.
 
     A machine's processes fetch it once, one for all, and it is moved there whole.
     """
@@ -81,14 +81,14 @@ def fetch(source: Place, into: Path) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             try:
-                _download(source, partial)
+                _download([file for file in source.files() if file.uri.endswith(endings)], source, partial)
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def _download(source: Place, target: Path) -> None:
+def _download(files: Iterable[Place], source: Place, target: Path) -> None:
     """Several files at a time; as streams, which S3 may be too busy for at times (`s3`)."""
 
     def one(file: Place) -> None:
@@ -103,7 +103,7 @@ def _download(source: Place, target: Path) -> None:
                     stream.write(piece)
 
     with ThreadPoolExecutor(STREAMS) as threads:
-        for _ in threads.map(one, source.files()):
+        for _ in threads.map(one, files):
             pass
 
 

@@ -116,18 +116,13 @@ def _local_file(place: Place) -> Path:
 
 
 def _folder(place: Place, weights: bool) -> Path:
-    files = place.files()
-    names = {file.name for file in files}
+    names = {file.name for file in place.files()}
     if "config.json" not in names:
         raise DataError(f"train.model is {place.uri!r}, which holds no config.json, so it is no model folder: {MEND}")
     _require_weights(place.uri, names)
-    if weights or place.is_local:
-        return storage.fetch(place, cache_folder())
-    light = Path(tempfile.mkdtemp(prefix="longthought-model-"))
-    for file in files:
-        if file == place / file.name and file.name.endswith(DESCRIPTION):
-            (light / file.name).write_bytes(file.read())
-    return light
+    return (
+        storage.fetch(place, cache_folder()) if weights else storage.fetch(place, cache_folder() / "light", DESCRIPTION)
+    )
 
 
 def _require_weights(name: str, files: Iterable[str]) -> None:

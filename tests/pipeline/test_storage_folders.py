@@ -28,6 +28,9 @@ def test_a_folder_of_files_goes_up_and_comes_down_whole(place: Place, tmp_path: 
         "deep/weights": 3 << 20,
     }
     assert storage.fetch(place / "models" / "m", tmp_path / "cache") == fetched
+    if not place.is_local:  # in place
+        light = storage.fetch(place / "models" / "m", tmp_path / "light", (".txt", ".json"))
+        assert [path.name for path in light.iterdir()] == ["config.json"]
 
 
 @pytest.fixture
