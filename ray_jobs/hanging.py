@@ -18,7 +18,8 @@ from pipeline import log
 from ray_jobs import worked
 
 BEAT_S = 5.0
-HUNG_S = 60.0
+HUNG_S = 150.0
+"""More than the two minutes for which pyarrow may stop a process that reads from Google's storage: what it asked for is paid."""
 
 
 class Process(NamedTuple):

@@ -3,7 +3,6 @@
 An endpoint that already answers is used as it is, so that a teacher may outlive the run.
 """
 
-import ipaddress
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 
+from pipeline.chat.reach import is_loopback
 from pipeline.config import Config, Endpoint
 from pipeline.errors import ConfigError, DataError
 from pipeline.stage import StageFolder, root_of
@@ -50,7 +50,7 @@ def _teacher(name: str, endpoint: Endpoint) -> Iterator[None]:
     assert endpoint.replay is not None
     url = urllib.parse.urlsplit(endpoint.base_url)
     host, port = url.hostname or "", url.port
-    if not _is_loopback(host) or port is None or url.path.rstrip("/") != "/v1":
+    if not is_loopback(endpoint.base_url) or port is None or url.path.rstrip("/") != "/v1":
         raise ConfigError(
             f"{name}.base_url is {endpoint.base_url!r}: with {name}.replay it must be a loopback address such as "
             "http://127.0.0.1:8901/v1"
@@ -92,11 +92,4 @@ def _answers(endpoint: Endpoint) -> bool:
     except urllib.error.HTTPError:
         return True
     except OSError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False

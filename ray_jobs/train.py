@@ -82,17 +82,15 @@ def run(config: Config) -> Manifest:
     cluster.connect()
     cluster.require(config, "train", count=1, cpus=settings.worker_cpus, setting="train.worker_cpus")
     labels = config.cluster.cpu_node_labels
-    mistake = ray.get(
-        _base.options(num_cpus=settings.worker_cpus, label_selector=labels).remote(settings, _absolute(run.root))
-    )
+    mistake = ray.get(_base.options(num_cpus=settings.worker_cpus, label_selector=labels).remote(settings, run.root))
     if mistake is not None:
         raise mistake
     recipes = _recipes(run)
     # The second stage's recipe is a hash of all that decides the rows of both.
-    packed = pack(config, model_place(config, "base"), StageFolder(_absolute(run.root), "train"), recipes["stage2"])
+    packed = pack(config, model_place(config, "base"), StageFolder(run.root, "train"), recipes["stage2"])
     run.rejected.update(packed.reasons)
 
-    folder = _absolute(run.folder.place)
+    folder = run.folder.place
     steps: list[Step] = []
     total = sum(packed.steps[ROWS_OF[stage]] for stage in settings.stages)
     with Progress("train", total, "steps") as progress, stopping.ends_by(progress.ask_to_end):
@@ -123,10 +121,6 @@ def run(config: Config) -> Manifest:
         tables={**tables, "steps": write_rows(run.folder.table("steps"), Step, steps)},
         **worked.figures(int(progress.figures().get(LOST, 0))),
     )
-
-
-def _absolute(place: Place) -> Place:
-    return Place(place.path, place.endpoint) if place.is_local else place
 
 
 def _recipes(run: StageRun) -> dict[TrainStage, str]:

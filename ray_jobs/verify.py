@@ -48,6 +48,7 @@ class VerifyActor:
             self._asker = Asker(config.judge.endpoint, responses, reporter, dispatcher) if config.judge else None
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
+        self._reporter.works_in(asyncio.get_running_loop())
         asked = _with_problems(batch, self._problems)
         verdicts = await asyncio.gather(*(self._graded(trace, problem) for trace, problem in asked))
         if self._asker is not None and self._judge is not None:

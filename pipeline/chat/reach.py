@@ -50,7 +50,7 @@ def explain_refusal(endpoint: Endpoint, status: int, message: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL leads to this machine, where no proxy is asked for the way."""
+    """Whether a URL leads to this machine and no other, so that no proxy is asked for the way."""
     host = urllib.parse.urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
