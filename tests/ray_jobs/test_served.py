@@ -49,7 +49,9 @@ def test_an_address_of_the_head_alone_is_refused_where_others_ask(monkeypatch: p
         monkeypatch.setattr(ray, "nodes", lambda nodes=nodes: nodes)
         serve.require_reach(config)
     monkeypatch.setattr(ray, "nodes", lambda: [head, other])
-    with pytest.raises(ConfigError, match=r"serve.host is '127.0.0.1', which leads .* but actors on 10.0.0.2 are to ask"):
+    with pytest.raises(
+        ConfigError, match=r"serve.host is '127.0.0.1', which leads .* but actors on 10.0.0.2 are to ask"
+    ):
         serve.require_reach(config)
     host = config.serve.model_copy(update={"host": "10.0.0.1"})
     serve.require_reach(config.model_copy(update={"serve": host}))
