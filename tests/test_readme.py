@@ -39,10 +39,11 @@ def test_the_commands_for_one_machine_run_as_they_stand(tmp_path: Path) -> None:
         pytest.skip("a Ray runs on this machine: `ray stop` would end it")
     cloud, here, log = blocks()
     needs_none = cloud[: cloud.index("python configs/aws_roles.py")]
-    read = "from pipeline.storage import Place; print(Place('s3://bucket/demo/1_curate/manifest.json').read().decode())"
+    read = "from pipeline.storage import Place; "
+    read += "print(Place('s3://bucket/demo/1_curate/manifest.json', 'http://127.0.0.1:5555').read().decode())"
     here = here.replace("ray stop; kill", f'python -c "{read}"; ray stop; kill')
     script = tmp_path / "commands.sh"
-    ends = "trap 'ray stop; kill %1' ERR"  # what goes on keeps this test's pipe open
+    ends = "trap 'ray stop > /dev/null 2>&1; kill %1' ERR"  # what goes on keeps this test's pipe open
     safe = "test $(stat -c %a ~/.longthought.env ~/.ray/auth_token | uniq) = 600"
     script.write_text(f"{ends}\n{needs_none}{safe}\n{here}{log}")
     checkout = tmp_path / "checkout"
