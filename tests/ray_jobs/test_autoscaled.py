@@ -142,6 +142,7 @@ def test_workers_come_for_a_stage_do_all_its_work_and_go(
     all_go()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autoscaled", VERSIONS[:1], indirect=True)  # version 1 knows no labels
 def test_work_without_gpus_spares_a_node_with_some_that_is_up(
     tmp_path: Path, sums: Path, start_teacher: Any, autoscaled: tuple[dict[str, str], str]

@@ -228,6 +228,7 @@ def distilling(sums: Path, teacher: Teacher, answers: int) -> tuple[subprocess.P
     return driver, settings
 
 
+@pytest.mark.slow
 def test_a_killed_driver_buys_nothing_twice_that_was_durable(sums, start_teacher):
     teacher: Teacher = start_teacher(sums / "traces.jsonl", "--latency", "1")
     driver, settings = distilling(sums, teacher, 12)
