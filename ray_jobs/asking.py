@@ -109,6 +109,11 @@ def dispatched(
         asyncio.run(preflight(endpoint))
     cluster.connect()
     cluster.require_actors(config, stage)
+    if endpoint is not None and endpoint.replay:
+        mend = (
+            f"start `longthought teacher --replay {endpoint.replay} --host 0.0.0.0` and name that machine in base_url"
+        )
+        cluster.require_reach(endpoint.base_url, mend)
     with dispatching(endpoint, folder) as dispatcher:
         yield dispatcher
 

@@ -21,8 +21,9 @@ from ray._private.utils import read_ray_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import log
+from pipeline.chat.reach import is_loopback
 from pipeline.config import Config, Curate, Distill, Evaluate, Reformat, Verify
-from pipeline.errors import ResourceError, first_line
+from pipeline.errors import ConfigError, ResourceError, first_line
 from ray_jobs import stopping, worked
 
 ACCELERATOR = "accelerator_type:"
@@ -129,6 +130,18 @@ def require(
             time.sleep(0.5)
     finally:
         _ask_autoscaler([], {})  # a floor that stays would keep nodes, also that of a run that was killed here
+
+
+def require_reach(url: str, mend: str) -> None:
+    """Refuse an address of the driver's machine alone where actors on others are to ask there. Nodes that come are to be there already.
+
+    Raises ConfigError.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    here = {node["NodeManagerAddress"] for node in nodes if node["NodeID"] == ray.get_runtime_context().get_node_id()}
+    asking = {node["NodeManagerAddress"] for node in nodes if node["Resources"].get("CPU")}
+    if is_loopback(url) and (others := sorted(asking - here)):
+        raise ConfigError(f"{url} is of this machine alone, but actors on {others[0]} are to ask there: {mend}")
 
 
 def beside_the_driver() -> dict[str, Any]:

@@ -122,8 +122,8 @@ def run(config: Config) -> Manifest:
             if own:
                 serve.start(config, config.serve.models if set(models) <= set(config.serve.models) else models)
             cluster.require_actors(config, "evaluate")
-            if own:  # only now are the nodes there
-                serve.require_reach(config)
+            if own:
+                cluster.require_reach(serve.url(config), "set serve.host=0.0.0.0, and serve.api_key_env")
             evaluated.append(_ask(config, stage, models, problems, progress.reporter, dispatcher))
     rows = evaluated[0].union(*evaluated[1:]) if len(evaluated) > 1 else evaluated[0]
     made = {

@@ -20,7 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from pipeline.chat import ChatClient
-from pipeline.chat.reach import authorization, is_loopback, key_of
+from pipeline.chat.reach import authorization, key_of
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ResourceError
 from pipeline.evaluate.generate import Question, endpoint_of, generate
@@ -36,8 +36,6 @@ from ray_jobs.teacher import DIRECTLY
 POLL_S = 2.0
 SHUTDOWN_S = 60
 """What the end of a replica takes beside the answers that it finishes."""
-HEAD = "node:__internal_head__"
-"""Ray's resource of the head node."""
 OWNERS = "longthought-serve"
 """Where the cluster keeps, by the names of applications, whose job put them up."""
 _started: set[str] = set()
@@ -72,18 +70,6 @@ def url(config: Config) -> str:
     """Where the served models are reached."""
     host = config.serve.host
     return f"http://{ray.util.get_node_ip_address() if host == '0.0.0.0' else host}:{config.serve.port}/v1"
-
-
-def require_reach(config: Config) -> None:
-    """Refuse an address of the head's alone where others ask: their actors would find nobody there. Raises ConfigError."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    heads = {node["NodeManagerAddress"] for node in nodes if HEAD in node["Resources"]}
-    asking = {node["NodeManagerAddress"] for node in nodes if node["Resources"].get("CPU")}
-    if is_loopback(url(config)) and (others := sorted(asking - heads)):
-        raise ConfigError(
-            f"serve.host is {config.serve.host!r}, which leads to the head from the head alone, but actors on {others[0]} are to ask: "
-            "set serve.host=0.0.0.0, and serve.api_key_env"
-        )
 
 
 def start(config: Config, models: tuple[str, ...]) -> None:

@@ -37,26 +37,6 @@ AT_ONCE, WAITING = 16, 64
 """Requests that the replica takes, and that may wait for it."""
 
 
-def test_an_address_of_the_head_alone_is_refused_where_others_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray_jobs import serve
-
-    def node(address: str, **resources: float) -> dict[str, Any]:
-        return {"Alive": True, "NodeManagerAddress": address, "Resources": resources}
-
-    head, other = node("10.0.0.1", CPU=0, **{serve.HEAD: 1.0}), node("10.0.0.2", CPU=4.0)
-    config = small.config(small.overrides(Path("/nowhere"), "/nowhere/run", "http://127.0.0.1:1/v1"))
-    for nodes in ([node("10.0.0.1", CPU=4.0, **{serve.HEAD: 1.0})], [head], [head, {**other, "Alive": False}]):
-        monkeypatch.setattr(ray, "nodes", lambda nodes=nodes: nodes)
-        serve.require_reach(config)
-    monkeypatch.setattr(ray, "nodes", lambda: [head, other])
-    with pytest.raises(
-        ConfigError, match=r"serve.host is '127.0.0.1', which leads .* but actors on 10.0.0.2 are to ask"
-    ):
-        serve.require_reach(config)
-    host = config.serve.model_copy(update={"host": "10.0.0.1"})
-    serve.require_reach(config.model_copy(update={"serve": host}))
-
-
 @pytest.fixture(scope="module")
 def served(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, list[str]]]:
     """The base model of the demo, served for all tests of this file."""
