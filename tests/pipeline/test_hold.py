@@ -19,12 +19,19 @@ from pipeline.errors import DataError, ResourceError
 from pipeline.storage import Place, hold
 
 TAKE = """
-import sys, time
+import signal, sys, time
 from pipeline.storage import Place, hold
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with hold.held(Place(sys.argv[1], sys.argv[2] or None)):
     print("held", flush=True)
     time.sleep(600)
 """
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> None:
+    """As a run is: a shell's background processes begin with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
