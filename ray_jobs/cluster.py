@@ -137,10 +137,12 @@ def require_reach(url: str, mend: str) -> None:
 
     Raises ConfigError.
     """
+    if not is_loopback(url):
+        return
     nodes = [node for node in ray.nodes() if node["Alive"]]
     here = {node["NodeManagerAddress"] for node in nodes if node["NodeID"] == ray.get_runtime_context().get_node_id()}
     asking = {node["NodeManagerAddress"] for node in nodes if node["Resources"].get("CPU")}
-    if is_loopback(url) and (others := sorted(asking - here)):
+    if others := sorted(asking - here):
         raise ConfigError(f"{url} is of this machine alone, but actors on {others[0]} are to ask there: {mend}")
 
 

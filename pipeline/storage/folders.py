@@ -69,7 +69,7 @@ def fetched_path(source: Place, into: Path) -> Path:
 def fetch(source: Place, into: Path, endings: tuple[str, ...] = ("",)) -> Path:
     """A local folder with the files of a place whose names end so: itself where it is local, else a copy.
 
-    A machine's processes fetch it once, one for all, and it is moved there whole.
+    A machine's processes fetch it once, one for all, and it is moved there whole. Other endings want another `into`.
     """
     target = fetched_path(source, into)
     if target.exists():

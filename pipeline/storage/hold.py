@@ -34,7 +34,7 @@ ANSWER_S = 10.0
 TRIES = 3
 """To write a hold at the begin of a run."""
 STALE_S = 120.0
-"""A hold that was not renewed for so long is that of a run that ended without a word. A run survives storage that is silent for less."""
+"""A hold that was not renewed for so long is that of a run that ended without a word. A run survives storage that is silent for 20 s less."""
 GCS_STALE_S = 300.0
 """The same in Google's storage: where that does not answer, pyarrow may stop all of a process for two minutes."""
 
@@ -61,9 +61,8 @@ def confirm(root: Place) -> None:
 
     Raises ResourceError where another run took it over, as it may while all of this process's machine stands still.
     """
-    for hold in _bucket_holds:
-        if hold.root == root:
-            hold.confirm()
+    if hold := _bucket_holds.get(root):
+        hold.confirm()
 
 
 def _who() -> str:
@@ -99,14 +98,14 @@ def _held_on_disk(root: Place) -> Iterator[None]:
 def _held_in_bucket(root: Place, lost: Callable[[], None]) -> Iterator[None]:
     hold = _Hold(root, lost)
     hold.take()
-    _bucket_holds.append(hold)
+    _bucket_holds[root] = hold
     try:
         yield
     except BaseException:
         hold.require()  # whatever ended it then
         raise
     finally:
-        _bucket_holds.remove(hold)
+        del _bucket_holds[root]
         hold.release()
 
 
@@ -114,7 +113,6 @@ class _Hold:
     """The file in object storage, and the thread that renews it."""
 
     def __init__(self, root: Place, when_lost: Callable[[], None]) -> None:
-        self.root = root
         self._lost = ""
         """What became of it, where it is not ours any more."""
         self._when_lost = when_lost
@@ -135,7 +133,7 @@ class _Hold:
         self._version = self._written(found.version if found else None)
         if self._version is None:
             now = self._file.read()
-            raise _refusal(self.root, now.holder if now else "it has just begun")
+            raise _refusal(self._file.root, now.holder if now else "it has just begun")
         self._renewed_at = time.monotonic()
         self._thread.start()
 
@@ -146,13 +144,13 @@ class _Hold:
             if silent_s > 1.5 * RENEW_S and not told:  # a run that lives would have said so
                 told = True
                 left = f"{self._stale_s - silent_s:.0f} s more for a sign of life"
-                print(f"{self.root.uri} is held by {found.holder}: waiting {left}", flush=True)
+                print(f"{self._file.root.uri} is held by {found.holder}: waiting {left}", flush=True)
             time.sleep(RENEW_S / 5)
             now = self._file.read()
             if now is not None and now.released:
                 return now
             if now is None or now.version != found.version:
-                raise _refusal(self.root, now.holder if now else found.holder)
+                raise _refusal(self._file.root, now.holder if now else found.holder)
         print(f"taking over: {found.holder} gives none", flush=True)
         return found
 
@@ -166,7 +164,7 @@ class _Hold:
     def require(self) -> None:
         """Raises ResourceError where it is not ours any more."""
         if self._lost:
-            raise ResourceError(f"{self.root.uri} {self._lost}: this one ends")
+            raise ResourceError(f"{self._file.root.uri} {self._lost}: this one ends")
 
     def confirm(self) -> None:
         """`require`, once storage was asked."""
@@ -211,8 +209,8 @@ class _Hold:
                 self._file.write({**self._content, "released": True}, replacing=self._version)
 
 
-_bucket_holds: list[_Hold] = []
-"""Those of this process."""
+_bucket_holds: dict[Place, _Hold] = {}
+"""Those of this process, by their roots."""
 
 
 @dataclass(frozen=True)
