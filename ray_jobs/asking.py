@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pipeline import log
 from pipeline.chat import ChatClient, preflight
@@ -108,14 +109,21 @@ def dispatched(
     if endpoint is not None:
         asyncio.run(preflight(endpoint))
     cluster.connect()
-    cluster.require_actors(config, stage)
-    if endpoint is not None and endpoint.replay:
-        mend = (
-            f"start `longthought teacher --replay {endpoint.replay} --host 0.0.0.0` and name that machine in base_url"
-        )
-        cluster.require_reach(endpoint.base_url, mend)
+    require_askers(config, stage, endpoint)
     with dispatching(endpoint, folder) as dispatcher:
         yield dispatcher
+
+
+def require_askers(
+    config: Config, stage: Literal["reformat", "distill", "verify", "evaluate"], endpoint: Endpoint | None
+) -> None:
+    """Require room for a stage's actors, where they reach its model: one that is replayed may be on the driver's machine alone."""
+    cluster.require_actors(config, stage)
+    if endpoint is not None and endpoint.replay:
+        command = (
+            f"longthought teacher --replay {endpoint.replay} --host 0.0.0.0 --port {urlsplit(endpoint.base_url).port}"
+        )
+        cluster.require_reach(config, endpoint.base_url, f"start `{command}` and name that machine in base_url")
 
 
 @contextmanager

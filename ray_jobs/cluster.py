@@ -108,8 +108,7 @@ def require(
         ray.data.DataContext.get_current().execution_options.label_selector = labels
     try:
         while True:
-            living = [node for node in ray.nodes() if node["Alive"] and labels.items() <= node["Labels"].items()]
-            nodes: dict[str, Bundle] = {node["NodeID"]: node["Resources"] for node in living}
+            nodes: dict[str, Bundle] = {node["NodeID"]: node["Resources"] for node in _living(labels)}
             free = _sums(node for node_id, node in available_resources_per_node().items() if node_id in nodes)
             fits = fit(workers, list(nodes.values()))  # when nothing else runs
             # An earlier stage's actors take a moment to leave.
@@ -132,18 +131,24 @@ def require(
         _ask_autoscaler([], {})  # a floor that stays would keep nodes, also that of a run that was killed here
 
 
-def require_reach(url: str, mend: str) -> None:
-    """Refuse an address of the driver's machine alone where actors on others are to ask there. Nodes that come are to be there already.
+def require_reach(config: Config, url: str, mend: str) -> None:
+    """Refuse an address of the driver's machine alone where actors on others may be to ask there. Nodes that come are to be there already.
 
     Raises ConfigError.
     """
     if not is_loopback(url):
         return
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    here = {node["NodeManagerAddress"] for node in nodes if node["NodeID"] == ray.get_runtime_context().get_node_id()}
-    asking = {node["NodeManagerAddress"] for node in nodes if node["Resources"].get("CPU")}
+    driver = ray.get_runtime_context().get_node_id()
+    here = {node["NodeManagerAddress"] for node in _living({}) if node["NodeID"] == driver}
+    workers = _living(config.cluster.cpu_node_labels)
+    asking = {node["NodeManagerAddress"] for node in workers if node["Resources"].get("CPU")}
     if others := sorted(asking - here):
-        raise ConfigError(f"{url} is of this machine alone, but actors on {others[0]} are to ask there: {mend}")
+        raise ConfigError(f"{url} is of this machine alone, but actors on {others[0]} may be to ask there: {mend}")
+
+
+def _living(labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The nodes that are there and have these labels."""
+    return [node for node in ray.nodes() if node["Alive"] and labels.items() <= node["Labels"].items()]
 
 
 def beside_the_driver() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pipeline.stage import Manifest, StageRun, model_place
 from pipeline.storage import Place
 from pipeline.train import marker
 from ray_jobs import cluster, serve, tables, worked
-from ray_jobs.asking import BATCH_ROWS, Asker, dispatching, requests_made, usage
+from ray_jobs.asking import BATCH_ROWS, Asker, dispatching, requests_made, require_askers, usage
 from ray_jobs.dispatching import RemoteDispatcher
 from ray_jobs.progress import Progress, Reporter
 
@@ -121,9 +121,9 @@ def run(config: Config) -> Manifest:
         for models in groups:
             if own:
                 serve.start(config, config.serve.models if set(models) <= set(config.serve.models) else models)
-            cluster.require_actors(config, "evaluate")
+            require_askers(config, "evaluate", config.evaluate.endpoint)
             if own:
-                cluster.require_reach(serve.url(config), "set serve.host=0.0.0.0, and serve.api_key_env")
+                cluster.require_reach(config, serve.url(config), "set serve.host=0.0.0.0, and serve.api_key_env")
             evaluated.append(_ask(config, stage, models, problems, progress.reporter, dispatcher))
     rows = evaluated[0].union(*evaluated[1:]) if len(evaluated) > 1 else evaluated[0]
     made = {

@@ -80,6 +80,7 @@ def start(config: Config, models: tuple[str, ...]) -> None:
         if _owner_is_gone(name):
             _own(name)
         return
+    _refuse_another_address(config)
     # First: the run's other models may hold the GPUs that these need.
     _take_down(config, [other for other in serve.status().applications if other.startswith(app_prefix(config))])
     settings = config.serve
@@ -96,7 +97,6 @@ def start(config: Config, models: tuple[str, ...]) -> None:
         http_options={"host": settings.host, "port": settings.port},
         logging_config={"log_level": "WARNING"},
     )
-    _refuse_another_port(config)
     from ray_jobs.ingress import build  # imports vLLM: only whoever serves pays for it
 
     app = build(app_arguments(config, models))
@@ -205,13 +205,16 @@ def _request(config: Config, path: str, body: dict[str, object] | None = None) -
     return Request(f"{url(config)}/{path}", data, {**headers, "Content-Type": "application/json"})
 
 
-def _refuse_another_port(config: Config) -> None:
-    """Ray Serve listens where its first application asked it to, and takes no other port until it is shut down."""
-    options = _get_global_client().http_config
-    if options.port != config.serve.port:
+def _refuse_another_address(config: Config) -> None:
+    """Ray Serve listens where its first application asked it to, and takes no other address until it is shut down."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    host, port = client.http_config.host, client.http_config.port
+    if (host, port) != (config.serve.host, config.serve.port):
         raise ConfigError(
-            f"serve.port is {config.serve.port}, but Ray Serve runs on this cluster already and listens at {options.port}: "
-            f"set serve.port={options.port}, or end it (serve shutdown)"
+            f"serve.host and serve.port are {config.serve.host} and {config.serve.port}, but Ray Serve runs on this cluster "
+            f"already and listens at {host}:{port}: set serve.host={host} serve.port={port}, or end it (serve shutdown)"
         )
 
 

@@ -34,7 +34,7 @@ ANSWER_S = 10.0
 TRIES = 3
 """To write a hold at the begin of a run."""
 STALE_S = 120.0
-"""A hold that was not renewed for so long is that of a run that ended without a word. A run survives storage that is silent for 20 s less."""
+"""A hold that was not renewed for so long is that of a run that ended without a word. A run survives a minute of storage's silence."""
 GCS_STALE_S = 300.0
 """The same in Google's storage: where that does not answer, pyarrow may stop all of a process for two minutes."""
 
@@ -130,11 +130,12 @@ class _Hold:
         found = self._file.read()
         if found is not None and not found.released:
             found = self._watched(found)
+        asked = time.monotonic()
         self._version = self._written(found.version if found else None)
         if self._version is None:
             now = self._file.read()
             raise _refusal(self._file.root, now.holder if now else "it has just begun")
-        self._renewed_at = time.monotonic()
+        self._renewed_at = asked
         self._thread.start()
 
     def _watched(self, found: "_Found") -> "_Found":
@@ -167,8 +168,10 @@ class _Hold:
             raise ResourceError(f"{self._file.root.uri} {self._lost}: this one ends")
 
     def confirm(self) -> None:
-        """`require`, once storage was asked."""
-        self._renewal()
+        """`require`, once storage took a renewal or the hold is lost."""
+        while not self._renewal():
+            self.require()
+            time.sleep(RENEW_S / 10)
         self.require()
 
     def _renewal(self) -> bool:

@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bad_line import BadLine
 from conftest import BUCKET
 
+from pipeline.config import Config
 from pipeline.errors import DataError, ResourceError
+from pipeline.stage import StageRun
 from pipeline.storage import Place, hold
 
 TAKE = """
@@ -135,18 +138,28 @@ def test_a_run_whose_hold_was_taken_over_ends(
     assert found is not None and found.holder == "another" and not found.released
 
 
-def test_a_stage_is_not_called_complete_in_a_root_that_another_run_has_taken(s3_endpoint: str, tmp_path: Path) -> None:
-    # As after a pause of the whole machine, before the thread that renews has looked.
+def test_a_stage_is_not_called_complete_in_a_root_that_another_run_has_taken(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_tree: dict[str, Any]
+) -> None:
+    # As after a pause of the whole machine, before the thread that renews has looked; and storage answers again only after a while.
+    monkeypatch.setattr(hold, "ANSWER_S", 0.3)
     root = Place(f"s3://{BUCKET}/{tmp_path.name}", s3_endpoint)
-    with pytest.raises(ResourceError, match="was taken over by another run"), hold.held(root):
+    demo_tree["storage"] = {"root": root.uri, "endpoint": s3_endpoint}
+    stage = StageRun(Config.model_validate(demo_tree), "curate")
+    with (
+        BadLine(s3_endpoint) as line,
+        pytest.raises(ResourceError, match="was taken over by another run"),
+        hold.held(Place(root.uri, line.url)),
+    ):
+        monkeypatch.setitem(hold._bucket_holds, stage.root, hold._bucket_holds[Place(root.uri, line.url)])
         hold.confirm(root)
-        file = hold._File(root)
-        found = file.read()
-        assert found is not None and file.write({"holder": "another"}, replacing=found.version)
         hold.confirm(root / "of another run")
-        hold.confirm(root)
-        raise AssertionError
-    hold.confirm(root)
+        found = hold._File(root).read()
+        assert found is not None and hold._File(root).write({"holder": "another"}, replacing=found.version)
+        line.share(silent=1.0)
+        threading.Timer(2, line.share).start()
+        stage.finish(rows_in=0, rows_out=0, tables={})
+    assert line.lost > 1 and stage.folder.manifest() is None
 
 
 def test_a_hold_that_cannot_be_renewed_for_whatever_reason_ends_the_run(

@@ -128,6 +128,18 @@ def test_a_driver_with_another_key_is_told_so_at_once(served, monkeypatch):
         serve.start(config, ("base",))
 
 
+@pytest.mark.parametrize("address", [{"host": "127.0.0.2"}, {"port": 1}])
+def test_another_address_than_ray_serves_is_refused_before_anything_is_taken_down(served, address):
+    from ray_jobs import serve
+
+    config, _ = served
+    other = config.model_copy(update={"serve": config.serve.model_copy(update=address)})
+    with pytest.raises(ConfigError, match=f"listens at 127.0.0.1:{config.serve.port}: set serve.host=127.0.0.1 "):
+        serve.start(other, ("base",))
+    status, _ = ask(config, "Say hello.")
+    assert status == 200
+
+
 def test_a_prompt_that_is_too_long_is_refused_naming_the_limit(served):
     config, _ = served
     status, body = ask(config, "one two three " * config.serve.max_model_len)
